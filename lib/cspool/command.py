@@ -1,0 +1,229 @@
+"""Commands: what a record says once it is open. cspool-record(5) is the definition.
+
+    body = one line of JSON (UTF-8) "\\n" then octets
+
+A command is `deliver` (one message, from a mail host or from the user) or
+`change` (what the user did, as a list of small changes). This module knows
+their form and the ids; what they do to the fold is in fold.py.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from . import message
+from .errors import DataError, TooOld
+
+Fields = dict[str, Any]
+
+INBOX = bytes(16)  # the id that INBOX has in every spool
+NAME_MAX = 1000  # octets of a mailbox name
+FIRST = bytes(32)  # stands for the change before a device's first
+
+FLAG = re.compile(r"(\\(Seen|Answered|Flagged|Deleted|Draft)|[!#-&'+-\[^-z|}~]+)", re.ASCII)  # RFC 9051 flag
+FLAG_MAX = 100  # characters
+_ID = 32  # hex digits
+_BAD_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|^/|/$|//|^$")
+
+
+# Ids: permanent, and computed from what they name, so that nobody can claim one.
+
+
+def delivery_id(mailbox: str, octets: bytes) -> bytes:
+    """Return the id of a delivered message: the same message to the same mailbox is one message."""
+    content = message.without_delivery_date(octets)
+    return _hash(b"cspool delivery", mailbox.encode() + b"\0" + content)
+
+
+def append_id(nonce: bytes, octets: bytes) -> bytes:
+    """Return the id of an appended message."""
+    return _hash(b"cspool append", nonce + octets)
+
+
+def copy_id(nonce: bytes, source: bytes) -> bytes:
+    """Return the id of a copy of the message `source`."""
+    return _hash(b"cspool copy", nonce + source)
+
+
+def delivered_mailbox_id(spool: bytes, number: int) -> bytes:
+    """Return the id of a mailbox that the delivery in record `number` has made."""
+    return _hash(b"cspool mailbox", spool + number.to_bytes(8, "big"))
+
+
+def body_hash(body: bytes) -> bytes:
+    """Return the hash by which a device's next change, and its outbox, know a change."""
+    return hashlib.blake2b(body, digest_size=32).digest()
+
+
+def _hash(person: bytes, data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16, person=person).digest()
+
+
+# Making
+
+
+def deliver(octets: bytes, date: int, mailbox: str | None = None) -> bytes:
+    """Return the body that delivers a message, received at `date` (seconds since 1970).
+
+    Raises DataError for a name that no mailbox can have.
+    """
+    fields: Fields = {"command": "deliver", "date": date}
+    if mailbox is not None:
+        fields["mailbox"] = mailbox_name(mailbox)
+    return encode(fields, octets)
+
+
+def encode(fields: Fields, octets: bytes = b"") -> bytes:
+    """Return a body."""
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n" + octets
+
+
+def mailbox_name(name: str) -> str:
+    """Return a mailbox name as it is kept. Raises DataError when no mailbox can have it."""
+    if name.upper() == "INBOX":
+        return "INBOX"
+    if _BAD_NAME.search(name) or len(name.encode("utf-8", "replace")) > NAME_MAX:
+        raise DataError(f"not a mailbox name: {ascii(name[:80])}")
+    return name
+
+
+# Reading
+
+
+def decode(body: bytes) -> tuple[Fields, bytes]:
+    """Return the checked fields of a body and its octets.
+
+    Hex becomes bytes and `ids` a list. Raises DataError with the reason for
+    what is no command, TooOld for one that a later version has brought.
+    """
+    line, _, octets = body.partition(b"\n")
+    try:
+        fields = json.loads(line.decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        raise DataError("not a command (no line of JSON)") from None
+    if not isinstance(fields, dict) or not isinstance(fields.get("command"), str):
+        raise DataError("not a command")
+    kind = fields["command"]
+    if kind not in _COMMANDS:
+        raise TooOld(f"the command '{ascii(kind)[1:-1][:40]}' needs a newer cspool")
+    fields = _checked(fields, _COMMANDS[kind], kind)
+    if kind == "deliver":
+        if not octets:
+            raise DataError("deliver without a message")
+    elif sum(change["size"] for change in fields["changes"] if change["do"] == "append") != len(octets):
+        raise DataError("change with octets too few or too many")
+    return fields, octets
+
+
+def changes(rows: list[Fields]) -> list[Fields]:
+    """Return small changes, checked as `decode` does."""
+    found: list[Fields] = _changes(rows)
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Fields:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("two fields of one name")
+    return fields
+
+
+def _checked(fields: Fields, form: dict[str, Callable[[Any], Any]], what: str) -> Fields:
+    found = {}
+    for name, check in form.items():
+        try:
+            found[name] = check(fields.get(name))
+        except (ValueError, TypeError, DataError):
+            raise DataError(f"{what} with a wrong '{name}'") from None
+    return found
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > NAME_MAX:
+        raise ValueError
+    return value
+
+
+def _hex(octets: int) -> Callable[[Any], bytes]:
+    def check(value: Any) -> bytes:
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{%d}" % (2 * octets), value):
+            raise ValueError
+        return bytes.fromhex(value)
+
+    return check
+
+
+def _ids(value: Any) -> list[bytes]:
+    """Ids stand in one string of hex digits: a list would be a tenth longer when deflated."""
+    if not isinstance(value, str) or len(value) % _ID or not re.fullmatch(r"[0-9a-f]*", value):
+        raise ValueError
+    octets = bytes.fromhex(value)
+    return [octets[start : start + 16] for start in range(0, len(octets), 16)]
+
+
+def _flags(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(flag, str) and is_flag(flag) for flag in value):
+        raise ValueError
+    return value
+
+
+def is_flag(flag: str) -> bool:
+    """Tell whether this is a flag that a message can have, in the case that it is kept in."""
+    return len(flag) <= FLAG_MAX and FLAG.fullmatch(flag) is not None
+
+
+def _changes(value: Any) -> list[Fields]:
+    if not isinstance(value, list):
+        raise ValueError
+    found = []
+    for row in value:
+        if not isinstance(row, dict) or not isinstance(row.get("do"), str):
+            raise ValueError
+        if row["do"] not in _CHANGES:
+            raise TooOld(f"the change '{ascii(row['do'])[1:-1][:40]}' needs a newer cspool")
+        found.append(_checked(row, _CHANGES[row["do"]], row["do"]))
+    return found
+
+
+_COMMANDS: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "deliver": {
+        "command": _text,
+        "date": _number,
+        "mailbox": lambda value: "INBOX" if value is None else mailbox_name(_text(value)),
+    },
+    "change": {
+        "command": _text,
+        "spool": _hex(16),
+        "device": _hex(16),
+        "counter": _number,
+        "previous": _hex(32),
+        "number": _number,
+        "chain": _hex(32),
+        "changes": _changes,
+    },
+}
+
+_CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "add-flags": {"do": _text, "flags": _flags, "ids": _ids},
+    "remove-flags": {"do": _text, "flags": _flags, "ids": _ids},
+    "expunge": {"do": _text, "ids": _ids},
+    "copy": {"do": _text, "ids": _ids, "mailbox": _hex(16), "nonce": _hex(16)},
+    "append": {
+        "do": _text,
+        "mailbox": _hex(16),
+        "flags": _flags,
+        "date": _number,
+        "size": _number,
+        "nonce": _hex(16),
+    },
+    "trust": {"do": _text, "key": _hex(32), "comment": _text},
+    "distrust": {"do": _text, "key": _hex(32)},
+}

@@ -1,0 +1,193 @@
+"""The message database: one SQLite file, what is in it, and how it is opened.
+
+The fold (what the log alone gives) and the view (what the user sees) stand
+side by side. Of a mailbox and of a message the columns `fold_...` are written
+by nobody but fold.py for records of the log, in log order; the others are the
+view, and are written by view.py. A NULL mailbox or name means: not there.
+
+SQLite runs in WAL mode: one writer at a time, readers never wait for it. A
+transaction is on disk when it returns.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from .command import INBOX
+from .errors import BadConfig, NoInput
+
+VERSION = 1  # PRAGMA user_version
+APPLICATION = 0x6373706C  # "cspl", PRAGMA application_id
+WAIT = 120  # seconds for the other writer; its transactions take one or two
+
+SCHEMA = """
+-- One row: how far this database has applied the log, and whose it is.
+CREATE TABLE cursor (
+    spool BLOB, number INTEGER NOT NULL, chain BLOB,     -- of the last record applied
+    user BLOB,                                           -- the user's Ed25519 key
+    device BLOB NOT NULL,                                -- our own id in changes
+    modseq INTEGER NOT NULL                              -- the highest given (RFC 7162)
+);
+-- The chain behind recent records and behind every 1024th: witnesses of forks.
+CREATE TABLE history (number INTEGER PRIMARY KEY, chain BLOB NOT NULL);
+
+-- The rest of the fold: who may deliver, and where each device's line stands.
+CREATE TABLE trust (key BLOB PRIMARY KEY, comment TEXT NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE device (id BLOB PRIMARY KEY, counter INTEGER NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
+-- Records set aside. The body is kept of what a later trust would deliver.
+CREATE TABLE aside (number INTEGER PRIMARY KEY, reason TEXT NOT NULL, sender BLOB, body BLOB);
+CREATE INDEX aside_sender ON aside (sender, number) WHERE body IS NOT NULL;
+-- Deliveries that are gone: a late retry must not bring them back.
+CREATE TABLE gone (id BLOB PRIMARY KEY) WITHOUT ROWID;
+
+CREATE TABLE mailbox (
+    key INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    fold_name TEXT UNIQUE,
+    name TEXT UNIQUE,
+    uidvalidity INTEGER NOT NULL,
+    uidnext INTEGER NOT NULL DEFAULT 1,
+    recent INTEGER NOT NULL DEFAULT 1,                   -- UIDs from here on are \\Recent to nobody yet
+    modseq INTEGER NOT NULL DEFAULT 1                    -- HIGHESTMODSEQ
+);
+
+-- Flags are one text, separated by spaces.
+CREATE TABLE message (
+    key INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    content INTEGER NOT NULL,
+    date INTEGER NOT NULL,                               -- INTERNALDATE, seconds since 1970
+    delivered INTEGER NOT NULL,                          -- 1: by `deliver`, so it can be retried
+    fold_mailbox INTEGER, fold_flags TEXT,
+    mailbox INTEGER, flags TEXT,
+    uid INTEGER, modseq INTEGER,
+    saved INTEGER                                        -- SAVEDATE (RFC 8514)
+);
+CREATE UNIQUE INDEX message_uid ON message (mailbox, uid) WHERE mailbox IS NOT NULL;
+CREATE INDEX message_modseq ON message (mailbox, modseq) WHERE mailbox IS NOT NULL;
+CREATE INDEX message_content ON message (content);
+
+-- UIDs that are no more (QRESYNC, and sessions that still show them).
+CREATE TABLE vanished (mailbox INTEGER, modseq INTEGER, uid INTEGER, PRIMARY KEY (mailbox, modseq, uid))
+    WITHOUT ROWID;
+
+-- What is computed once of a message, and its octets with CRLF line ends.
+-- Copies share it. In three tables, for a row is read from its start.
+CREATE TABLE content (
+    key INTEGER PRIMARY KEY,
+    number INTEGER, place INTEGER NOT NULL,              -- record that holds it, octets into it; NULL: none yet
+    size INTEGER NOT NULL,
+    envelope BLOB NOT NULL, structure BLOB NOT NULL
+);
+CREATE TABLE octets (content INTEGER PRIMARY KEY, header BLOB NOT NULL, body BLOB NOT NULL);
+CREATE TABLE text (content INTEGER PRIMARY KEY, header TEXT NOT NULL, body TEXT NOT NULL);
+
+-- Changes made here that have not yet taken effect in the log, in order.
+-- Frozen once `line` is there: the body is line, line end, octets.
+CREATE TABLE outbox (
+    key INTEGER PRIMARY KEY AUTOINCREMENT,
+    changes TEXT NOT NULL, octets BLOB NOT NULL,
+    made INTEGER NOT NULL,                               -- seconds since 1970
+    counter INTEGER, line BLOB, hash BLOB
+);
+-- Messages on which view and fold may differ because of the outbox.
+CREATE TABLE overlay (id BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
+
+
+class Cursor(NamedTuple):
+    """How far the log has been applied. `spool` and `chain` are None before the first stream."""
+
+    spool: bytes | None
+    number: int
+    chain: bytes | None
+    user: bytes | None
+    device: bytes
+
+
+def open_database(path: str, create: bool = False) -> sqlite3.Connection:
+    """Open a message database; with `create` make it first if it is not there.
+
+    Raises NoInput when it is missing, BadConfig when it is something else.
+    """
+    if not os.path.exists(path):
+        if not create:
+            raise NoInput(f"{path}: no message database (cspool-apply makes it)")
+        # Before SQLite would make it with the rights that umask leaves; its other files follow it.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    db = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+    try:
+        version = _version(db)
+        if create and version == (0, 0):
+            _create(db)
+            version = _version(db)
+    except sqlite3.DatabaseError as error:
+        raise BadConfig(f"{path}: not a message database ({error})") from None
+    if version != (APPLICATION, VERSION):
+        raise BadConfig(f"{path}: not a message database of this version")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA temp_store = MEMORY")
+    return db
+
+
+def _version(db: sqlite3.Connection) -> tuple[int, int]:
+    return db.execute("PRAGMA application_id").fetchone()[0], db.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _create(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA journal_mode = WAL")
+    with writing(db):
+        if _version(db) != (0, 0):
+            return  # somebody else was faster
+        for statement in SCHEMA.split(";\n"):
+            db.execute(statement)
+        db.execute("INSERT INTO cursor VALUES (NULL, 0, NULL, NULL, ?, 1)", (os.urandom(16),))
+        add_mailbox(db, INBOX, "fold_name", "INBOX")
+        db.execute("UPDATE mailbox SET name = fold_name")
+        db.execute(f"PRAGMA application_id = {APPLICATION}")
+        db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@contextmanager
+def writing(db: sqlite3.Connection) -> Iterator[None]:
+    """A write transaction: on disk when the block ends, undone when it raises."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+@contextmanager
+def opened(path: str, create: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open a message database as `open_database` does, and close it after the block."""
+    db = open_database(path, create)
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def cursor(db: sqlite3.Connection) -> Cursor:
+    """Return how far this database has applied the log."""
+    return Cursor(*db.execute("SELECT spool, number, chain, user, device FROM cursor").fetchone())
+
+
+def add_mailbox(db: sqlite3.Connection, mailbox_id: bytes, column: str, name: str) -> int:
+    """Add a mailbox whose name in fold or view (`column`) is `name`; return its key.
+
+    Its UIDVALIDITY is the time, or one more than the last: never one that a
+    mailbox of this name had before, in this database or in one that it replaces.
+    """
+    (last,) = db.execute("SELECT coalesce(max(uidvalidity), 0) FROM mailbox").fetchone()
+    key = db.execute(
+        f"INSERT INTO mailbox (id, {column}, uidvalidity) VALUES (?, ?, ?)",
+        (mailbox_id, name, max(int(time.time()), last + 1)),
+    ).lastrowid
+    assert key is not None
+    return key

@@ -1,0 +1,236 @@
+"""ENVELOPE and BODYSTRUCTURE of a message, as the octets that IMAP sends (RFC 9051 section 7.5.2).
+
+They are made once, when a message arrives, and are then only copied: each is
+syntactically correct whatever the message is. What a header says is passed on
+as it stands, encoded words and all; only NUL is dropped, which IMAP has no
+way to send in a string.
+"""
+
+import re
+from collections.abc import Iterator
+
+from .message import Part, Parameters, parse_parameters, without_comments
+
+NIL = b"NIL"
+
+_QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]*")  # QUOTED-CHAR and what a backslash makes one
+_SPECIAL = re.compile(rb'([\\"])')
+
+
+def string(value: bytes) -> bytes:
+    """Return `value` as a quoted string, or as a literal where it has octets that a quoted one may not."""
+    if b"\0" in value:
+        value = value.replace(b"\0", b"")
+    if _QUOTABLE.fullmatch(value):
+        return b'"' + _SPECIAL.sub(rb"\\\1", value) + b'"'
+    return b"{%d}\r\n%b" % (len(value), value)
+
+
+def nstring(value: bytes | None) -> bytes:
+    """Return `value` as a string, or NIL for None."""
+    return NIL if value is None else string(value)
+
+
+# ENVELOPE
+
+ADDRESS_FIELDS = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
+
+
+def envelope(fields: dict[bytes, bytes]) -> bytes:
+    """Return the ENVELOPE for the fields of a message; Sender and Reply-To are From where they are missing."""
+    lists = {name: address_list(fields.get(name, b"")) for name in ADDRESS_FIELDS}
+    for name in (b"sender", b"reply-to"):
+        if lists[name] == NIL:
+            lists[name] = lists[b"from"]
+    return b"(%b)" % b" ".join(
+        [nstring(fields.get(b"date")), nstring(fields.get(b"subject"))]
+        + [lists[name] for name in ADDRESS_FIELDS]
+        + [nstring(fields.get(b"in-reply-to")), nstring(fields.get(b"message-id"))]
+    )
+
+
+# Name, source route, mailbox, host; a group is opened by one that has only a
+# mailbox (its name) and closed by one that has nothing.
+Address = tuple[bytes | None, bytes | None, bytes | None, bytes | None]
+
+# Most fields hold one address in one of these forms.
+_SIMPLE = re.compile(
+    rb'(?:(?:"([^"\\]*)"|([^"<>,;:@()\[\]\\]*))\s*<)?'
+    rb'([^"<>,;:@()\[\]\\\s]+)@([^"<>,;:@()\[\]\\\s]+)(?(1)>|(?(2)>))'
+)
+_TOKEN = re.compile(rb'\s+|"(?:[^"\\]|\\.)*"?|\[[^\]]*\]?|[,;:<>@()\\]|[^\s"\[,;:<>@()\\]+', re.DOTALL)
+_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+
+
+def address_list(value: bytes) -> bytes:
+    """Return the addresses of a field as IMAP sends them, or NIL where there are none."""
+    rows = [b"(%b %b %b %b)" % tuple(nstring(text) for text in address) for address in addresses(value)]
+    return b"(%b)" % b"".join(rows) if rows else NIL
+
+
+def addresses(value: bytes) -> list[Address]:
+    """Return the addresses of a field (RFC 5322 section 3.4 and its obsolete forms). Never fails."""
+    simple = _SIMPLE.fullmatch(value)
+    if simple:
+        quoted, plain, mailbox, host = simple.groups()
+        return [((quoted if quoted is not None else (plain or b"").strip()) or None, None, mailbox, host)]
+    return list(_parse_addresses(value))
+
+
+def _parse_addresses(value: bytes) -> Iterator[Address]:
+    words: list[bytes] = []  # what stands before "<", or an address without one
+    angle: list[bytes] | None = None  # what stands between "<" and ">"
+    comment, in_group, closed = b"", False, False
+    tokens = _TOKEN.finditer(value)
+    for match in tokens:
+        token = match[0]
+        if token == b"(":
+            comment = _comment(value, tokens)
+        elif token == b"," and angle and angle[0] == b"@" and not closed:
+            angle.append(token)  # a source route: <@one,@two:mailbox@host>
+        elif token in (b",", b";"):
+            yield from _address(words, angle, comment)
+            words, angle, comment, closed = [], None, b"", False
+            if token == b";" and in_group:
+                in_group = False
+                yield (None, None, None, None)
+        elif token == b":" and angle is None and not in_group:
+            in_group = True
+            yield (None, None, _phrase(words), None)
+            words, comment = [], b""
+        elif token == b"<" and angle is None:
+            angle = []
+        elif token == b">":
+            closed = True
+        elif not closed:
+            (words if angle is None else angle).append(token)
+    yield from _address(words, angle, comment)
+    if in_group:
+        yield (None, None, None, None)
+
+
+def _comment(value: bytes, tokens: Iterator[re.Match[bytes]]) -> bytes:
+    """Consume a comment, nested ones included, whose "(" has been read; return what is in it."""
+    start = end = None
+    depth, escaped = 1, False
+    for match in tokens:
+        start = match.start() if start is None else start
+        token, end = match[0], match.start()
+        if not escaped and token in (b"(", b")"):
+            depth += 1 if token == b"(" else -1
+            if not depth:
+                break
+        escaped = token == b"\\" and not escaped
+        end = match.end()
+    return _ESCAPE.sub(rb"\1", value[start:end]) if start is not None else b""
+
+
+def _address(words: list[bytes], angle: list[bytes] | None, comment: bytes) -> Iterator[Address]:
+    name = _phrase(words) if angle is not None else comment.strip()
+    parts = [token for token in (words if angle is None else angle) if not token.isspace()]
+    route = None
+    if angle is not None and b":" in parts:
+        colon = parts.index(b":")
+        route, parts = b"".join(parts[:colon]), parts[colon + 1 :]
+    if not parts:
+        if name and angle is not None:
+            yield (name, None, b"", b"")  # a name and an empty <>
+        return
+    if b"@" in parts:
+        at = len(parts) - 1 - parts[::-1].index(b"@")
+        mailbox, host = _join(parts[:at]), _join(parts[at + 1 :])
+    else:
+        # NIL would open a group, so a missing host is an empty one.
+        mailbox, host = _join(parts) if angle is not None else _phrase(words), b""
+    yield (name or None, route, mailbox, host)
+
+
+def _phrase(words: list[bytes]) -> bytes:
+    """Return the text of a phrase: quoted strings without quotes, white space as one space."""
+    return b"".join(b" " if word.isspace() else _unquote(word) for word in words).strip()
+
+
+def _join(words: list[bytes]) -> bytes:
+    return b"".join(_unquote(word) for word in words)
+
+
+def _unquote(word: bytes) -> bytes:
+    if not word.startswith(b'"'):
+        return word
+    return _ESCAPE.sub(rb"\1", word[1:-1] if len(word) > 1 and word.endswith(b'"') else word[1:])
+
+
+# BODYSTRUCTURE
+
+
+def structure(octets: bytes, root: Part, extended: bool = True) -> bytes:
+    """Return BODYSTRUCTURE of a message, or with `extended` false its BODY."""
+    done: dict[int, bytes] = {}
+    # Parts before what holds them: the deepest message must not need recursion.
+    for part in reversed(list(_walk(root))):
+        done[id(part)] = _one(octets, part, done, extended)
+    return done[id(root)]
+
+
+def _walk(root: Part) -> Iterator[Part]:
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        waiting += [part.message] if part.message else part.children
+
+
+def _one(octets: bytes, part: Part, done: dict[int, bytes], extended: bool) -> bytes:
+    if part.children:
+        row = [b"".join(done.pop(id(child)) for child in part.children), string(part.subtype)]
+        if extended:
+            row += [_parameters(part.parameters), *_extension(part)]
+        return b"(%b)" % b" ".join(row)
+    parameters = part.parameters
+    if part.type == b"text" and part.parameter(b"charset") is None:
+        parameters = [(b"charset", b"us-ascii"), *parameters]  # RFC 2046 section 4.1.2
+    row = [
+        string(part.type),
+        string(part.subtype),
+        _parameters(parameters),
+        nstring(part.fields.get(b"content-id")),
+        nstring(part.fields.get(b"content-description")),
+        string(part.encoding),
+        b"%d" % (part.end - part.body),
+    ]
+    lines = b"%d" % octets.count(b"\n", part.body, part.end)
+    if part.message:
+        row += [envelope(part.message.fields), done.pop(id(part.message)), lines]
+    elif part.type == b"text":
+        row.append(lines)
+    if extended:
+        row += [nstring(part.fields.get(b"content-md5")), *_extension(part)]
+    return b"(%b)" % b" ".join(row)
+
+
+def _extension(part: Part) -> list[bytes]:
+    """Return disposition, language and location."""
+    disposition = part.fields.get(b"content-disposition")
+    return [
+        NIL if disposition is None else _disposition(without_comments(disposition)),
+        _language(part.fields.get(b"content-language")),
+        nstring(part.fields.get(b"content-location")),
+    ]
+
+
+def _disposition(value: bytes) -> bytes:
+    kind = value.partition(b";")[0].strip().lower()
+    return b"(%b %b)" % (string(kind), _parameters(parse_parameters(value))) if kind else NIL
+
+
+def _language(value: bytes | None) -> bytes:
+    tags = [tag.strip() for tag in without_comments(value or b"").split(b",") if tag.strip()]
+    if len(tags) < 2:
+        return string(tags[0]) if tags else NIL
+    return b"(%b)" % b" ".join(map(string, tags))
+
+
+def _parameters(parameters: Parameters) -> bytes:
+    if not parameters:
+        return NIL
+    return b"(%b)" % b" ".join(b"%b %b" % (string(name), string(value)) for name, value in parameters)

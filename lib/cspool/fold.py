@@ -1,0 +1,190 @@
+"""What commands do: to the fold when they come from the log, to the view when they are made here.
+
+The state of the mailboxes is the fold of the log: the commands, one after the
+other, in log order. A `Layer` is that state as either the fold or the view
+has it, and each small change is one method, so that both know the same rules.
+cspool-commands(5) says what a person may expect of them.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from . import command, database, envelope, message, text
+from .command import INBOX, Fields
+
+Present = tuple[int, str]  # the key of a message's mailbox, and its flags
+
+
+class Layer:
+    """Mailboxes and messages as the fold (`prefix` "fold_") or the view ("") has them."""
+
+    def __init__(self, db: sqlite3.Connection, prefix: str, number: int | None = None) -> None:
+        self.db = db
+        self.number = number  # of the record that is being folded; None for the view
+        self.touched: dict[bytes, None] = {}  # ids of messages that were changed, in order
+        self._get = f"SELECT {prefix}mailbox, {prefix}flags FROM message WHERE id = ?"
+        self._put = f"UPDATE message SET {prefix}mailbox = :mailbox, {prefix}flags = :flags WHERE id = :id"
+        self._add = (
+            f"INSERT INTO message (id, content, date, delivered, {prefix}mailbox, {prefix}flags)"
+            " VALUES (?, ?, ?, ?, ?, ?)"
+        )
+        self._name = f"{prefix}name"
+        self._mailbox = f"SELECT key FROM mailbox WHERE id = ? AND {prefix}name IS NOT NULL"
+        self._named = f"SELECT key FROM mailbox WHERE {prefix}name = ?"
+
+    # Small changes, each named as in the command
+
+    def perform(self, changes: list[Fields], octets: bytes) -> None:
+        """Do small changes, as `command.changes` returns them, in order."""
+        position = 0
+        for change in changes:
+            if change["do"] == "append":
+                end = position + change["size"]
+                self._append(change, octets[position:end], position)
+                position = end
+            else:
+                CHANGES[change["do"]](self, change)
+
+    def add_flags(self, change: Fields) -> None:
+        for message_id, mailbox, flags in self._each(change["ids"]):
+            self._set(message_id, mailbox, with_flags(flags, change["flags"]))
+
+    def remove_flags(self, change: Fields) -> None:
+        for message_id, mailbox, flags in self._each(change["ids"]):
+            self._set(message_id, mailbox, without_flags(flags, change["flags"]))
+
+    def expunge(self, change: Fields) -> None:
+        for message_id, _, flags in self._each(change["ids"]):
+            self._set(message_id, None, flags)
+            if self.number is not None:
+                self.db.execute(
+                    "INSERT OR IGNORE INTO gone SELECT id FROM message WHERE id = ? AND delivered", (message_id,)
+                )
+
+    def copy(self, change: Fields) -> None:
+        mailbox = self._mailbox_or_inbox(change["mailbox"])
+        for source, _, flags in self._each(change["ids"]):
+            row = "SELECT content, date FROM message WHERE id = ?"
+            content, date = self.db.execute(row, (source,)).fetchone()
+            self._insert(command.copy_id(change["nonce"], source), content, date, False, mailbox, flags)
+
+    def _append(self, change: Fields, octets: bytes, place: int) -> None:
+        octets = message.with_crlf(octets)
+        message_id = command.append_id(change["nonce"], octets)
+        mailbox = self._mailbox_or_inbox(change["mailbox"])
+        found = self.db.execute("SELECT content FROM message WHERE id = ?", (message_id,)).fetchone()
+        if found:
+            content = found[0]
+            if self.number is not None:
+                self.db.execute("UPDATE content SET number = ? WHERE key = ?", (self.number, content))
+        else:
+            content = add_content(self.db, octets, self.number, place)
+        self._insert(message_id, content, change["date"], False, mailbox, with_flags("", change["flags"]))
+
+    def trust(self, change: Fields) -> None:
+        """Take effect only in the log, at its place there; the view has no trust of its own."""
+        if self.number is None:
+            return
+        sender = change["key"]
+        self.db.execute("INSERT OR REPLACE INTO trust VALUES (?, ?, ?)", (sender, change["comment"], self.number))
+        waiting = "SELECT number, body FROM aside WHERE sender = ? AND body IS NOT NULL ORDER BY number"
+        for number, body in self.db.execute(waiting, (sender,)).fetchall():
+            self.db.execute("DELETE FROM aside WHERE number = ?", (number,))
+            earlier = Layer(self.db, "fold_", number)
+            earlier.deliver(*command.decode(body))
+            self.touched.update(earlier.touched)
+
+    def distrust(self, change: Fields) -> None:
+        if self.number is not None:
+            self.db.execute("DELETE FROM trust WHERE key = ?", (change["key"],))
+
+    # What only the log does
+
+    def deliver(self, fields: Fields, octets: bytes) -> None:
+        """Put a delivered message into its mailbox, unless it has been there before."""
+        assert self.number is not None
+        octets = message.with_crlf(octets)
+        message_id = command.delivery_id(fields["mailbox"], octets)
+        known = "SELECT 1 FROM message WHERE id = :id UNION ALL SELECT 1 FROM gone WHERE id = :id"
+        if self.db.execute(known, {"id": message_id}).fetchone():
+            return
+        found = self.db.execute(self._named, (fields["mailbox"],)).fetchone()
+        if found:
+            (mailbox,) = found
+        else:
+            (spool,) = self.db.execute("SELECT spool FROM cursor").fetchone()
+            made = command.delivered_mailbox_id(spool, self.number)
+            mailbox = database.add_mailbox(self.db, made, self._name, fields["mailbox"])
+        content = add_content(self.db, octets, self.number, 0)
+        self._insert(message_id, content, fields["date"], True, mailbox, "")
+
+    # Rows
+
+    def _each(self, ids: list[bytes]) -> Iterator[tuple[bytes, int, str]]:
+        """Yield id, mailbox and flags of those of these messages that are there."""
+        for message_id in ids:
+            found = self.db.execute(self._get, (message_id,)).fetchone()
+            if found and found[0] is not None:
+                yield message_id, *found
+
+    def _mailbox_or_inbox(self, mailbox_id: bytes) -> int:
+        """Return the key of a mailbox; what goes into one that was deleted goes to INBOX."""
+        for wanted in (mailbox_id, INBOX):
+            found = self.db.execute(self._mailbox, (wanted,)).fetchone()
+            if found:
+                break
+        key: int = found[0]
+        return key
+
+    def _set(self, message_id: bytes, mailbox: int | None, flags: str | None) -> None:
+        self.touched[message_id] = None
+        self.db.execute(self._put, {"mailbox": mailbox, "flags": flags, "id": message_id})
+
+    def _insert(
+        self, message_id: bytes, content: int, date: int, delivered: bool, mailbox: int, flags: str
+    ) -> None:
+        """Put a message there; its row may exist already, because the other layer has it."""
+        if self.db.execute(self._get, (message_id,)).fetchone():
+            self._set(message_id, mailbox, flags)
+        else:
+            self.touched[message_id] = None
+            self.db.execute(self._add, (message_id, content, date, delivered, mailbox, flags))
+
+
+CHANGES: dict[str, Callable[[Layer, Fields], Any]] = {
+    "add-flags": Layer.add_flags,
+    "remove-flags": Layer.remove_flags,
+    "expunge": Layer.expunge,
+    "copy": Layer.copy,
+    "trust": Layer.trust,
+    "distrust": Layer.distrust,
+}
+
+
+def with_flags(flags: str, added: list[str]) -> str:
+    """Return flags and the added ones; two that differ only in case are one (RFC 9051 section 2.3.2)."""
+    found = {flag.lower(): flag for flag in flags.split()}
+    for flag in added:
+        found.setdefault(flag.lower(), flag)
+    return " ".join(sorted(found.values()))
+
+
+def without_flags(flags: str, removed: list[str]) -> str:
+    """Return flags without the removed ones."""
+    gone = {flag.lower() for flag in removed}
+    return " ".join(flag for flag in flags.split() if flag.lower() not in gone)
+
+
+def add_content(db: sqlite3.Connection, octets: bytes, number: int | None, place: int) -> int:
+    """Store the octets of a message (CRLF line ends) and what is computed of them; return their key."""
+    root = message.parse(octets)
+    key = db.execute(
+        "INSERT INTO content (number, place, size, envelope, structure) VALUES (?, ?, ?, ?, ?)",
+        (number, place, len(octets), envelope.envelope(root.fields), envelope.structure(octets, root)),
+    ).lastrowid
+    assert key is not None
+    header = octets[: root.body]
+    db.execute("INSERT INTO octets VALUES (?, ?, ?)", (key, header, octets[root.body :]))
+    db.execute("INSERT INTO text VALUES (?, ?, ?)", (key, text.header_text(header), text.body_text(octets, root)))
+    return key

@@ -1,0 +1,119 @@
+"""Frames, streams of them, and the chain over a log: cspool-record(5) and cspool-spool(5).
+
+    frame = length u32 | CRC-32 u32 | number u64 | chain before it (32) | record
+
+All integers are big-endian. The CRC covers number, chain and record, and
+catches what a bad disk or cable does; the chain catches what a bad operator
+does. Number and chain are zero in a frame that no log has taken in yet.
+"""
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from .errors import DataError, TryAgain
+
+HEADER = struct.Struct(">IIQ32s")
+HEADER_SIZE = HEADER.size  # 48
+LIMIT = 64 << 20  # octets of a record; what a mail host accepts is less
+HEAD_NUMBER = 2**64 - 1  # marks the head frame, whose record is the text of `head`
+UNCHAINED = bytes(32)
+
+SMALL = 1 << 20  # a record up to here is read at one go; see read_exactly
+
+
+class Frame(NamedTuple):
+    """One frame as it was read; `record` is still sealed."""
+
+    number: int
+    chain: bytes
+    record: bytes
+
+
+def encode(record: bytes, number: int = 0, chain: bytes = UNCHAINED) -> bytes:
+    """Return the frame of `record` as octets."""
+    covered = struct.pack(">Q32s", number, chain)
+    return HEADER.pack(len(record), zlib.crc32(record, zlib.crc32(covered)), number, chain) + record
+
+
+def encode_head(text: bytes) -> bytes:
+    """Return the head frame: what a stream read from a spool begins with."""
+    return encode(text, HEAD_NUMBER)
+
+
+def encode_end(count: int) -> bytes:
+    """Return the end frame of a stream in which `count` frames came before it."""
+    return encode(b"", count)
+
+
+def read(stream: BinaryIO, name: str = "standard input", limit: int = LIMIT) -> Iterator[Frame]:
+    """Yield the frames of a whole stream in order, without its end frame.
+
+    What has been yielded is sound, each frame by itself. Raises TryAgain when
+    the stream ends before its end frame, for then its writer died; DataError
+    when it is not a stream, a frame is damaged, longer than `limit` octets or
+    missing, or something follows the end frame.
+    """
+    count = 0
+    while True:
+        header = stream.read(HEADER_SIZE)
+        if not header and not count:
+            raise TryAgain(f"{name}: empty: whatever was to write it has failed")
+        if len(header) < HEADER_SIZE:
+            raise _cut(name, count)
+        length, crc, number, chain = HEADER.unpack(header)
+        if length > limit:
+            raise DataError(
+                f"{name}: frame {count + 1}: {length} octets, more than the limit of {limit}"
+                " (or no cspool stream)"
+            )
+        record = read_exactly(stream, length)
+        if len(record) < length:
+            raise _cut(name, count)
+        if zlib.crc32(record, zlib.crc32(header[8:])) != crc:
+            raise DataError(f"{name}: frame {count + 1}: damaged, or no cspool stream")
+        if length:
+            yield Frame(number, chain, record)
+            count += 1
+            continue
+        if number != count or chain != UNCHAINED:
+            raise DataError(f"{name}: {number} frames were written, {count} arrived")
+        if stream.read(1):
+            raise DataError(f"{name}: something follows the end of the stream")
+        return
+
+
+def _cut(name: str, count: int) -> TryAgain:
+    return TryAgain(f"{name}: cut off after frame {count}")
+
+
+def read_exactly(stream: BinaryIO, length: int) -> bytes:
+    """Return `length` octets, or fewer at end of file.
+
+    A length that somebody claims must not cost memory before the octets are
+    there: a buffered read allocates what it is asked for, so long ones are
+    read in pieces.
+    """
+    if length <= SMALL:
+        return stream.read(length)
+    pieces = []
+    while length > 0:
+        piece = stream.read(min(length, SMALL))
+        if not piece:
+            break
+        pieces.append(piece)
+        length -= len(piece)
+    return b"".join(pieces)
+
+
+def first_chain(spool_id: bytes) -> bytes:
+    """Return h(0), the chain before record 1 of the spool with this id (16 octets)."""
+    return hashlib.blake2b(b"cspool chain 1\0" + spool_id, digest_size=32).digest()
+
+
+def next_chain(chain: bytes, number: int, record: bytes) -> bytes:
+    """Return h(n) = BLAKE2b-256(h(n-1) | n | BLAKE2b-256(record))."""
+    digest = hashlib.blake2b(record, digest_size=32).digest()
+    return hashlib.blake2b(chain + struct.pack(">Q", number) + digest, digest_size=32).digest()

@@ -1,0 +1,78 @@
+"""The home directory of cspool: plain files, one value each. cspool-home(5) lists them.
+
+Every value can be given to a tool by an option instead.
+"""
+
+import os
+
+from .errors import BadConfig, NoInput
+
+
+def path(name: str) -> str:
+    """Return the path of the file `name` in CSPOOL_HOME, or in ~/.cspool."""
+    directory = os.environ.get("CSPOOL_HOME") or os.path.join(os.path.expanduser("~"), ".cspool")
+    return os.path.join(directory, name)
+
+
+def value(name: str) -> str:
+    """Return the first line of a file in the home. Raises NoInput or BadConfig."""
+    file = path(name)
+    try:
+        with open(file, encoding="utf-8") as lines:
+            line = lines.readline().strip()
+    except OSError as error:
+        raise NoInput(f"{file}: {(error.strerror or 'cannot be read').lower()}") from None
+    except UnicodeDecodeError:
+        line = ""
+    if not line:
+        raise BadConfig(f"{file}: no value in its first line")
+    return line
+
+
+def spool(given: str | None) -> str:
+    """Return where the spool is: as given, or as the file `spool` says."""
+    return given or value("spool")
+
+
+def recipient() -> str:
+    """Return the file of the public key to seal to: on a mail host `recipient`, else our own."""
+    file = path("recipient")
+    return file if os.path.exists(file) else path("key.pub")
+
+
+def passphrase(key: str) -> bytes:
+    """Return the passphrase of the key file `key`.
+
+    From the command in CSPOOL_PASSPHRASE_COMMAND (its standard output without
+    the last line end), else asked on the terminal: standard input is the mail.
+    Raises BadConfig when there is neither.
+    """
+    import subprocess
+
+    command = os.environ.get("CSPOOL_PASSPHRASE_COMMAND")
+    if not command:
+        return ask(f"Passphrase for {key}: ")
+    done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise BadConfig(f"{key}: CSPOOL_PASSPHRASE_COMMAND failed with status {done.returncode}")
+    return done.stdout.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def ask(prompt: str) -> bytes:
+    """Ask for a secret on the terminal. Raises BadConfig where there is none."""
+    import getpass
+
+    try:
+        with open("/dev/tty", "rb"):
+            pass
+    except OSError:
+        raise BadConfig("a passphrase is needed, and there is no terminal to ask on") from None
+    return getpass.getpass(prompt).encode("utf-8", "surrogateescape")
+
+
+def ask_new(what: str) -> bytes:
+    """Ask twice for a new secret. Raises BadConfig when the answers differ or are empty."""
+    first = ask(f"New {what}: ")
+    if not first or first != ask(f"New {what} again: "):
+        raise BadConfig(f"the {what}s differ" if first else f"the {what} is empty")
+    return first

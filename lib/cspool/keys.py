@@ -1,0 +1,240 @@
+"""Keys, and all that is done with libsodium: no other module touches PyNaCl.
+
+A key is a 32-octet seed. Its X25519 half opens what was sealed to it, its
+Ed25519 half signs; both are derived from the seed with BLAKE2b under two
+`person` strings. Key files are one line of text, defined in cspool-home(5):
+
+    cspool-secret-key-1 <base64 of seed (32) | check (4)> comment
+    cspool-locked-key-1 <base64 of opslimit u32 | memlimit u32 | salt (16) | secret box (72)> comment
+    cspool-key-1 <base64 of X25519 (32) | Ed25519 (32) | check (4)> comment
+
+The check is the BLAKE2b-32 of what stands before it: mail sealed to a
+mistyped key would be lost for ever.
+
+PyNaCl takes longer to import than Python to start, so each function imports
+the part that it needs.
+"""
+
+import base64
+import binascii
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .errors import BadConfig, CannotCreate, DataError, NoInput
+
+PUBLIC = "cspool-key-1"
+SECRET = "cspool-secret-key-1"
+LOCKED = "cspool-locked-key-1"
+LINE_MAX = 4096  # octets read of a key file
+
+LOCK = struct.Struct(">II16s")  # argon2id opslimit, memlimit in octets, salt
+MEMLIMIT_MAX = 1 << 30  # a key file cannot make us allocate more
+
+
+class PublicKey(NamedTuple):
+    """Both public halves of a key: `box` to seal to, `sign` to know its signatures by."""
+
+    box: bytes
+    sign: bytes
+    comment: str = ""
+
+    def seal(self, plaintext: bytes) -> bytes:
+        """Return a libsodium sealed box that only the secret key opens."""
+        from nacl.public import PublicKey as Box, SealedBox
+
+        return bytes(SealedBox(Box(self.box)).encrypt(plaintext))
+
+    def line(self) -> str:
+        """Return the line of a public key file, without its line end."""
+        return _line(PUBLIC, _checked(self.box + self.sign), self.comment)
+
+    def name(self) -> str:
+        """Return what a person knows this key by: the comment, or the start of the key."""
+        return self.comment or short(self.sign)
+
+
+class SecretKey:
+    """A secret key: opens and signs. Python cannot wipe it from memory afterwards."""
+
+    def __init__(self, seed: bytes, comment: str = "") -> None:
+        from nacl.public import PrivateKey, SealedBox
+        from nacl.signing import SigningKey
+
+        box = PrivateKey(hashlib.blake2b(seed, digest_size=32, person=b"cspool x25519").digest())
+        self._signing = SigningKey(hashlib.blake2b(seed, digest_size=32, person=b"cspool ed25519").digest())
+        self._sealed_box = SealedBox(box)
+        self.public = PublicKey(bytes(box.public_key), bytes(self._signing.verify_key), comment)
+
+    def open(self, sealed: bytes) -> bytes:
+        """Return what was sealed to this key. Raises DataError when it was not."""
+        from nacl.exceptions import CryptoError
+
+        try:
+            return bytes(self._sealed_box.decrypt(sealed))
+        except (CryptoError, ValueError, TypeError):
+            raise DataError("does not open with this key") from None
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the Ed25519 signature (64 octets) of `message`."""
+        return bytes(self._signing.sign(message).signature)
+
+
+def verify(sign: bytes, message: bytes, signature: bytes) -> bool:
+    """Tell whether `signature` over `message` was made with the Ed25519 key `sign`."""
+    from nacl.exceptions import CryptoError
+    from nacl.signing import VerifyKey
+
+    try:
+        VerifyKey(sign).verify(message, signature)
+    except (CryptoError, ValueError, TypeError):
+        return False
+    return True
+
+
+def short(sign: bytes) -> str:
+    """Return a short text for an Ed25519 key that nobody has named, for messages."""
+    return base64.b64encode(sign[:9]).decode()
+
+
+def generate(comment: str) -> tuple[bytes, SecretKey]:
+    """Return a new random seed and the key made of it."""
+    seed = os.urandom(32)
+    return seed, SecretKey(seed, comment)
+
+
+# Key files
+
+
+def secret_line(seed: bytes, comment: str, passphrase: bytes | None = None) -> str:
+    """Return the line of a secret key file, locked with the passphrase if one is given."""
+    if passphrase is None:
+        return _line(SECRET, _checked(seed), comment)
+    from nacl.pwhash import argon2id
+    from nacl.secret import SecretBox
+
+    lock = LOCK.pack(argon2id.OPSLIMIT_MODERATE, argon2id.MEMLIMIT_MODERATE, os.urandom(16))
+    return _line(LOCKED, lock + bytes(SecretBox(_argon2id(lock, passphrase)).encrypt(seed)), comment)
+
+
+def create(path: str, line: str, mode: int) -> None:
+    """Make a file that holds `line`, synced. Raises CannotCreate when there is one already."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except OSError as error:
+        raise CannotCreate(f"{path}: {(error.strerror or 'cannot be made').lower()}") from None
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(fd)
+    except OSError:
+        os.unlink(path)
+        raise
+
+
+def read_public(path: str) -> PublicKey:
+    """Read a public key file. Raises NoInput or BadConfig."""
+    kind, data, comment = _read(path)
+    if kind in (SECRET, LOCKED):
+        raise BadConfig(f"{path}: a secret key where the public one (.pub) belongs")
+    return _public(path, kind, data, comment)
+
+
+def _public(path: str, kind: str, data: bytes, comment: str) -> PublicKey:
+    halves = _unchecked(data)
+    if kind != PUBLIC or halves is None or len(halves) != 64:
+        raise BadConfig(f"{path}: not a public key of cspool, or damaged")
+    return PublicKey(halves[:32], halves[32:], comment)
+
+
+def read_secret(path: str, passphrase: Callable[[str], bytes]) -> SecretKey:
+    """Read a secret key file; `passphrase` is asked with `path` when it is locked.
+
+    Raises NoInput when it cannot be read, BadConfig when it is none, when
+    others than its owner could read it or when the passphrase is wrong.
+    """
+    kind, data, comment = _read(path, private=True)
+    if kind == LOCKED:
+        seed = _unlock(path, data, passphrase)
+    else:
+        seed = _unchecked(data) if kind == SECRET else None
+    if seed is None or len(seed) != 32:
+        raise BadConfig(f"{path}: not a secret key of cspool, or damaged")
+    return SecretKey(seed, comment)
+
+
+def _unlock(path: str, data: bytes, passphrase: Callable[[str], bytes]) -> bytes | None:
+    from nacl.exceptions import CryptoError
+    from nacl.secret import SecretBox
+
+    lock, sealed = data[: LOCK.size], data[LOCK.size :]
+    if len(sealed) != SecretBox.NONCE_SIZE + SecretBox.MACBYTES + 32:
+        return None
+    try:
+        return bytes(SecretBox(_argon2id(lock, passphrase(path))).decrypt(sealed))
+    except (CryptoError, ValueError):
+        raise BadConfig(f"{path}: wrong passphrase") from None
+
+
+def _argon2id(lock: bytes, passphrase: bytes) -> bytes:
+    from nacl.pwhash import argon2id
+
+    opslimit, memlimit, salt = LOCK.unpack(lock)
+    return argon2id.kdf(32, passphrase, salt, opslimit, min(memlimit, MEMLIMIT_MAX))
+
+
+def _read(path: str, private: bool = False) -> tuple[str, bytes, str]:
+    """Return the first word, the decoded second and the rest of a key file."""
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(LINE_MAX)
+    except OSError as error:
+        raise NoInput(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
+    if private and stat.S_ISREG(mode) and mode & 0o077:
+        raise BadConfig(f"{path}: readable by others than its owner: chmod 600 {path}")
+    words = text.decode("utf-8", "replace").split(None, 2) + ["", "", ""]
+    try:
+        data = base64.b64decode(words[1], validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    return words[0], data, words[2].strip()
+
+
+def _line(kind: str, data: bytes, comment: str) -> str:
+    return f"{kind} {base64.b64encode(data).decode()} {comment}".rstrip()
+
+
+def _checked(data: bytes) -> bytes:
+    return data + hashlib.blake2b(data, digest_size=4).digest()
+
+
+def _unchecked(data: bytes) -> bytes | None:
+    return data[:-4] if _checked(data[:-4]) == data else None
+
+
+# Passwords for IMAP
+
+
+def hash_password(password: bytes) -> str:
+    """Return an argon2id hash of a password in libsodium's text form."""
+    from nacl.pwhash import argon2id
+
+    return argon2id.str(password, argon2id.OPSLIMIT_INTERACTIVE, argon2id.MEMLIMIT_INTERACTIVE).decode()
+
+
+def check_password(hashed: str, password: bytes) -> bool:
+    """Tell whether `password` is the one that was hashed. Raises BadConfig for a damaged hash."""
+    from nacl import pwhash
+    from nacl.exceptions import CryptoError, InvalidkeyError
+
+    try:
+        return pwhash.verify(hashed.encode(), password)
+    except InvalidkeyError:
+        return False
+    except (CryptoError, ValueError):
+        raise BadConfig("imap.passwd: no argon2id hash in it: cspool-imapd --set-password") from None

@@ -1,0 +1,243 @@
+"""Messages as octets: header fields and the tree of MIME parts (RFC 5322, RFC 2045, RFC 2046).
+
+A message is kept as it came; nothing here changes an octet of it but line
+ends. Parts are places in those octets, so that every BODY[...] section is a
+slice. Hostile messages cost no more than long ones: nesting and the number of
+parts are bounded, and what lies beyond a bound is part of the last part.
+"""
+
+import re
+from collections.abc import Iterator
+
+DEPTH_MAX = 100  # multiparts and messages inside each other
+PARTS_MAX = 10_000  # parts in a message
+
+_FOLD = re.compile(rb"\r\n(?=[ \t])")
+_TYPE = re.compile(rb"\s*([^\s/;()]+)\s*(?:/\s*([^\s;()/]+))?")
+# The closing quote is optional, so that a missing one cannot make us start over and over.
+_PARAMETER = re.compile(rb';\s*([^\s=;]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^\s;]*))', re.DOTALL)
+_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+_COMMENT_MARK = re.compile(rb'[()"\\]')
+_DATE_FIRST = re.compile(
+    rb"(?:(?:return-path|envelope-to|delivered-to|x-original-to):[^\n]*\n(?:[ \t][^\n]*\n)*)*"
+    rb"(delivery-date:[^\n]*\n(?:[ \t][^\n]*\n)*)",
+    re.IGNORECASE,
+)
+
+
+def without_envelope(octets: bytes) -> bytes:
+    """Return a message without the mbox "From " line that a mail server may put before it."""
+    if not octets.startswith(b"From "):
+        return octets
+    return octets.partition(b"\n")[2]
+
+
+def with_crlf(octets: bytes) -> bytes:
+    """Return a message with CRLF for each LF; a CR that stands alone is no line end and stays."""
+    if b"\r" in octets:
+        octets = octets.replace(b"\r\n", b"\n")
+    return octets.replace(b"\n", b"\r\n")
+
+
+def without_delivery_date(octets: bytes) -> bytes:
+    """Return a message without a Delivery-date among the fields on top.
+
+    Exim puts a new one there each time it tries a delivery, and the same
+    message must stay the same.
+    """
+    found = _DATE_FIRST.match(octets)
+    return octets[: found.start(1)] + octets[found.end(1) :] if found else octets
+
+
+def header_end(octets: bytes, start: int, end: int) -> int:
+    """Return where the header from `start` ends, its empty line included; `end` when there is no such line."""
+    if octets.startswith(b"\r\n", start, end):
+        return start + 2
+    found = octets.find(b"\r\n\r\n", start, end)
+    return end if found < 0 else found + 4
+
+
+def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name (in lower case) and unfolded value of each field; lines that are no field are passed over."""
+    for line in _FOLD.sub(b"", header).split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if colon:
+            yield name.rstrip().lower(), value.strip()
+
+
+# The fields that ENVELOPE and BODYSTRUCTURE are made of (RFC 9051 section 7.5.2).
+USED = frozenset(
+    b"date subject from sender reply-to to cc bcc in-reply-to message-id content-type content-id"
+    b" content-description content-transfer-encoding content-md5 content-disposition content-language"
+    b" content-location".split()
+)
+
+MESSAGES = ((b"message", b"rfc822"), (b"message", b"global"))
+
+Parameters = list[tuple[bytes, bytes]]
+
+
+class Part:
+    """A message or a part of one: octets[start:body] is its header, octets[body:end] its body.
+
+    `type` and `subtype` are in lower case; `fields` has the first of each
+    field in USED. `children` are the parts of a multipart, `message` is what
+    a message/rfc822 part holds.
+    """
+
+    __slots__ = ("start", "body", "end", "fields", "type", "subtype", "parameters", "children", "message")
+
+    def __init__(self, octets: bytes, start: int, end: int, default: bytes = b"text/plain") -> None:
+        self.start = start
+        self.body = header_end(octets, start, end)
+        self.end = end
+        self.fields: dict[bytes, bytes] = {}
+        for name, value in fields(octets[start : self.body]):
+            if name in USED:
+                self.fields.setdefault(name, value)
+        kind = self.fields.get(b"content-type") or default
+        self.type, self.subtype, self.parameters = parse_type(kind)
+        self.children: list[Part] = []
+        self.message: Part | None = None
+
+    def holds_message(self) -> bool:
+        """Tell whether the body is a message, not encoded (as RFC 2046 section 5.2.1 demands)."""
+        return (self.type, self.subtype) in MESSAGES and self.encoding not in (b"base64", b"quoted-printable")
+
+    def parameter(self, name: bytes) -> bytes | None:
+        """Return the value of a parameter of Content-Type; `name` is in lower case."""
+        for key, value in self.parameters:
+            if key.lower() == name:
+                return value
+        return None
+
+    @property
+    def encoding(self) -> bytes:
+        """The Content-Transfer-Encoding, in lower case; 7bit where there is none."""
+        words = without_comments(self.fields.get(b"content-transfer-encoding", b"")).split()
+        return words[0].lower() if words else b"7bit"
+
+    def find(self, path: list[int]) -> "Part | None":
+        """Return the part of a message with this number, None when it has none such.
+
+        RFC 9051 section 6.4.5: a message that is no multipart has part 1, its
+        body; the parts of an enclosed message are numbered below its own part.
+        """
+        around, found = self, None
+        for number in path:
+            if found is not None:
+                around = found.message or found
+                if not (found.message or found.children):
+                    return None
+            if around.children:
+                if not 0 < number <= len(around.children):
+                    return None
+                found = around.children[number - 1]
+            elif number == 1:
+                found = around
+            else:
+                return None
+        return found
+
+
+def parse(octets: bytes) -> Part:
+    """Return the tree of parts of a message with CRLF line ends. Never fails."""
+    root = Part(octets, 0, len(octets))
+    count = 1
+    # Children are put last on the list, so the walk needs no recursion.
+    waiting = [(root, 1)]
+    while waiting:
+        part, depth = waiting.pop()
+        beyond = depth >= DEPTH_MAX or count >= PARTS_MAX
+        if part.type == b"multipart" and not beyond:
+            default = b"message/rfc822" if part.subtype == b"digest" else b"text/plain"
+            # A multipart has parts, even one that is cut off before the first.
+            places = _split(octets, part, PARTS_MAX - count) or [(part.end, part.end)]
+            part.children = [Part(octets, start, end, default) for start, end in places]
+        elif part.holds_message() and not beyond:
+            part.message = Part(octets, part.body, part.end)
+        elif part.type == b"multipart" or (part.type, part.subtype) in MESSAGES:
+            part.type, part.subtype = b"application", b"octet-stream"
+        inside = [part.message] if part.message else part.children
+        count += len(inside)
+        waiting += [(one, depth + 1) for one in inside]
+    return root
+
+
+def _split(octets: bytes, part: Part, most: int) -> list[tuple[int, int]]:
+    """Return where the parts of a multipart start and end (RFC 2046 section 5.1.1)."""
+    boundary = part.parameter(b"boundary")
+    places: list[tuple[int, int]] = []
+    if not boundary:
+        return places
+    delimiter = b"\r\n--" + boundary
+    # The line end before a delimiter is part of it, and may be the last of the header.
+    position = max(part.start, part.body - 2)
+    start = None
+    while len(places) < most:
+        found = octets.find(delimiter, position, part.end)
+        if found < 0:
+            break
+        position = found + len(delimiter)
+        line_end = octets.find(b"\r\n", position, part.end)
+        after = octets[position : part.end if line_end < 0 else line_end]
+        closing = after.startswith(b"--")
+        if after.strip(b" \t") and not (closing and not after[2:].strip(b" \t")):
+            continue  # a longer boundary that begins like this one
+        if start is not None:
+            places.append((min(start, found), found))
+        if closing:
+            return places
+        position = start = part.end if line_end < 0 else line_end + 2
+        # Two delimiters may share one line end.
+        position = max(found + len(delimiter), position - 2)
+    if len(places) == most:
+        places[-1] = (places[-1][0], part.end)
+    elif start is not None:
+        places.append((start, part.end))
+    return places
+
+
+def parse_type(value: bytes) -> tuple[bytes, bytes, Parameters]:
+    """Return type, subtype and parameters of a Content-Type; what cannot be read is application/octet-stream."""
+    value = without_comments(value)
+    found = _TYPE.match(value)
+    if not found:
+        return b"text", b"plain", []
+    kind, subtype = found[1].lower(), found[2]
+    if subtype is None:
+        kind, subtype = (b"text", b"plain") if kind == b"text" else (b"application", b"octet-stream")
+    return kind, subtype.lower(), parse_parameters(value)
+
+
+def parse_parameters(value: bytes) -> Parameters:
+    """Return the parameters of a field (RFC 2045 section 5.1), as they stand but for quotes."""
+    found = []
+    for name, quoted, token in _PARAMETER.findall(value):
+        found.append((name, _ESCAPE.sub(rb"\1", quoted) if quoted else token))
+    return found
+
+
+def without_comments(value: bytes) -> bytes:
+    """Return a structured field without its comments (RFC 5322 section 3.2.2)."""
+    if b"(" not in value:
+        return value
+    kept, depth, quoted, position, skip = [], 0, False, 0, -1
+    for mark in _COMMENT_MARK.finditer(value):
+        place, what = mark.start(), mark[0]
+        if place == skip:
+            continue  # behind a backslash
+        if what == b"\\":
+            skip = place + 1
+        elif what == b'"' and not depth:
+            quoted = not quoted
+        elif what == b"(" and not quoted:
+            if not depth:
+                kept.append(value[position:place])
+            depth += 1
+        elif what == b")" and depth:
+            depth -= 1
+            position = place + 1
+    if not depth:
+        kept.append(value[position:])
+    return b" ".join(kept)

@@ -1,0 +1,82 @@
+"""The outbox: changes made here that have not yet taken effect in the log.
+
+Each is frozen as the body of a `change` command when it is made: with our
+device id, the next counter, the hash of the change before it and our cursor.
+Frozen, it can be signed, sealed and sent as often as one likes, for the fold
+takes each body once. Before the first stream has told us which spool we
+belong to there is nothing to freeze with; apply then catches up.
+"""
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+
+from . import command, database
+from .command import FIRST, Fields
+
+
+def add(db: sqlite3.Connection, rows: list[Fields], octets: bytes) -> None:
+    """Put a change, as small changes in the form of a command, at the end of the outbox."""
+    db.execute(
+        "INSERT INTO outbox (changes, octets, made) VALUES (?, ?, ?)",
+        (json.dumps(rows, separators=(",", ":"), ensure_ascii=False), octets, int(time.time())),
+    )
+    freeze(db)
+
+
+def freeze(db: sqlite3.Connection) -> None:
+    """Freeze the entries that are not frozen, in order."""
+    cursor = database.cursor(db)
+    if cursor.spool is None or cursor.chain is None:
+        return
+    counter, previous = _last(db, cursor.device)
+    for key, changes in db.execute("SELECT key, changes FROM outbox WHERE line IS NULL ORDER BY key").fetchall():
+        (octets,) = db.execute("SELECT octets FROM outbox WHERE key = ?", (key,)).fetchone()
+        counter += 1
+        fields: Fields = {
+            "command": "change",
+            "spool": cursor.spool.hex(),
+            "device": cursor.device.hex(),
+            "counter": counter,
+            "previous": previous.hex(),
+            "number": cursor.number,
+            "chain": cursor.chain.hex(),
+            "changes": json.loads(changes),
+        }
+        body = command.encode(fields, octets)
+        previous = command.body_hash(body)
+        line = body[: len(body) - len(octets) - 1]
+        update = "UPDATE outbox SET counter = ?, line = ?, hash = ? WHERE key = ?"
+        db.execute(update, (counter, line, previous, key))
+
+
+def _last(db: sqlite3.Connection, device: bytes) -> tuple[int, bytes]:
+    """Return counter and hash of our last change: in the outbox, or already in the fold."""
+    newest = "SELECT counter, hash FROM outbox WHERE line IS NOT NULL ORDER BY key DESC LIMIT 1"
+    folded = "SELECT counter, hash FROM device WHERE id = ?"
+    found = db.execute(newest).fetchone() or db.execute(folded, (device,)).fetchone()
+    return found or (0, FIRST)
+
+
+def took_effect(db: sqlite3.Connection, device: bytes, body_hash: bytes) -> None:
+    """Note that a change has taken effect in the log.
+
+    One of ours leaves the outbox. One under our device id that we did not make
+    comes from a copy of this database, or from its own later state before it
+    was restored from a backup: we go on under a new id, and what is left in the
+    outbox is issued again.
+    """
+    if db.execute("DELETE FROM outbox WHERE hash = ?", (body_hash,)).rowcount:
+        return
+    if device == database.cursor(db).device:
+        db.execute("UPDATE cursor SET device = ?", (os.urandom(16),))
+        db.execute("UPDATE outbox SET line = NULL, counter = NULL, hash = NULL")
+
+
+def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
+    """Yield the frozen bodies in order."""
+    for (key,) in db.execute("SELECT key FROM outbox WHERE line IS NOT NULL ORDER BY key").fetchall():
+        line, octets = db.execute("SELECT line, octets FROM outbox WHERE key = ?", (key,)).fetchone()
+        yield line + b"\n" + octets

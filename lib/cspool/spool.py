@@ -1,0 +1,337 @@
+"""A spool directory: the log on disk. cspool-spool(5) is the definition.
+
+The order of events is the whole of it. An append writes frames behind the
+place that `head` names, syncs them, and then replaces `head`; a reader reads
+only up to the place that `head` names. So what is behind that place was never
+acknowledged and never read, and the next append leaves it there: it closes
+that segment where `head` says and begins another. The list of segments is
+written under a new name each time, so that `head`, replaced by one rename, is
+all that ever changes hands.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from . import frame
+from .errors import CannotCreate, DataError, NoInput, TryAgain
+
+ROTATE = 16 << 20  # octets after which a segment is closed
+PIECE = 1 << 20  # octets copied at a time
+
+
+class Head(NamedTuple):
+    """The text of `head`: how far the log may be read."""
+
+    spool: bytes  # id of the spool, 16 octets
+    next: int  # the number that the next record will get
+    chain: bytes  # h(next - 1)
+    first: int  # the first number from which none is missing
+    segment: str  # name of the last segment, "-" while there is none
+    length: int  # octets of it that are synced
+    list: int  # the segments are listed in the file `segments.<list>`
+    digest: bytes  # BLAKE2b-256 of that file
+
+    def text(self) -> bytes:
+        """Return the head as the octets of its file."""
+        return (
+            f"cspool-head 1\nspool {self.spool.hex()}\nnext {self.next}\nchain {self.chain.hex()}\n"
+            f"first {self.first}\nsegment {self.segment} {self.length}\nsegments {self.list} {self.digest.hex()}\n"
+        ).encode()
+
+    @classmethod
+    def parse(cls, text: bytes, where: str) -> "Head":
+        """Read a head. Raises DataError, which names `where`, when it is none."""
+        try:
+            lines = [line.split(" ") for line in text.decode("ascii").splitlines()]
+            values = {line[0]: line[1:] for line in lines}
+            head = cls(
+                bytes.fromhex(values["spool"][0]),
+                int(values["next"][0]),
+                bytes.fromhex(values["chain"][0]),
+                int(values["first"][0]),
+                values["segment"][0],
+                int(values["segment"][1]),
+                int(values["segments"][0]),
+                bytes.fromhex(values["segments"][1]),
+            )
+        except (ValueError, KeyError, IndexError):
+            raise DataError(f"{where}: not a head of a spool, or damaged") from None
+        # One head has one text, so nothing that we do not understand is passed over.
+        if head.text() != text or len(head.spool) != 16 or not 0 < head.next < frame.HEAD_NUMBER:
+            raise DataError(f"{where}: not a head of a spool, or damaged")
+        return head
+
+
+class Segment(NamedTuple):
+    """A line of a list of segments. Count and length are None for the last, which still grows."""
+
+    name: str
+    frames: int | None
+    length: int | None
+
+    @property
+    def first(self) -> int:
+        """The number of its first frame."""
+        return int(self.name.split(".")[0])
+
+    def line(self) -> str:
+        """Return it as a line of the list."""
+        return f"{self.name} {_number(self.frames)} {_number(self.length)}\n"
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def create(path: str) -> None:
+    """Make an empty spool with a new id. Raises CannotCreate when there is something at `path`."""
+    try:
+        os.mkdir(path, 0o700)
+    except OSError as error:
+        raise CannotCreate(f"{path}: {(error.strerror or 'cannot be made').lower()}") from None
+    spool_id = os.urandom(16)
+    _replace(path, "segments.0", b"")
+    _replace(path, "head", Head(spool_id, 1, frame.first_chain(spool_id), 1, "-", 0, 0, _digest(b"")).text())
+    os.close(os.open(os.path.join(path, "lock"), os.O_CREAT | os.O_WRONLY, 0o666))
+    # Last, since it makes the directory a spool.
+    _replace(path, "format", f"cspool-spool 1 {spool_id.hex()}\n".encode())
+    _sync_directory(os.path.dirname(os.path.abspath(path)))
+
+
+class Spool:
+    """A spool in a local directory. Raises TryAgain when there is none at `path`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        words = self._read("format", "no spool here").decode("ascii", "replace").split()
+        if words[:2] != ["cspool-spool", "1"] or len(words) != 3:
+            raise TryAgain(f"{path}: not a spool of this version")
+        self.id = words[2]
+
+    def read_head(self) -> Head:
+        """Return the head, after a check that it is of this spool."""
+        head = self._parse_head(self._read("head", "damaged"))
+        if head.spool.hex() != self.id:
+            raise TryAgain(f"{self.path}: head and format name different spools")
+        return head
+
+    def append(self, records: Iterable[bytes], rotate: int = ROTATE) -> None:
+        """Append records and return once they are on disk.
+
+        The log is then as before or holds them all, whatever happens in
+        between. Records are numbered on from the last.
+        """
+        with self._locked():
+            head = self.read_head()
+            try:
+                segments = self._segments(head)
+            except FileNotFoundError as error:
+                raise TryAgain(f"{error.filename}: missing: the spool is damaged") from None
+            log = _Writer(self, head, segments, rotate)
+            try:
+                for record in records:
+                    log.write(record)
+                log.commit()
+            finally:
+                log.close()
+
+    def frames(self, after: int) -> tuple[Head, Iterator[bytes]]:
+        """Return the head, and as octets all frames it covers that are numbered above `after`."""
+        for _ in range(100):
+            head = self.read_head()
+            try:
+                return head, self._frames(head, self._segments(head), after)
+            except FileNotFoundError:
+                continue  # appends came in between, and the list is gone
+        raise TryAgain(f"{self.path}: damaged (no list of segments)")
+
+    def _frames(self, head: Head, segments: list[Segment], after: int) -> Iterator[bytes]:
+        for segment, following in zip(segments, segments[1:] + [None], strict=True):
+            end = following.first if following else head.next
+            if end - 1 > after:
+                length = head.length if segment.length is None else segment.length
+                yield from self._copy(segment, length, after)
+
+    def _copy(self, segment: Segment, length: int, after: int) -> Iterator[bytes]:
+        """Yield the octets of a segment behind the frame numbered `after`."""
+        name = os.path.join(self.path, segment.name)
+        try:
+            with open(name, "rb") as log:
+                position = len(log.readline(512))
+                while position < length:
+                    header = log.read(frame.HEADER_SIZE)
+                    size, _, number, _ = frame.HEADER.unpack(header)
+                    if number > after:
+                        log.seek(position)
+                        break
+                    position += frame.HEADER_SIZE + size
+                    log.seek(position)
+                while position < length:
+                    piece = log.read(min(PIECE, length - position))
+                    if not piece:
+                        raise TryAgain(f"{name}: shorter than it was: the spool is damaged")
+                    position += len(piece)
+                    yield piece
+        except (FileNotFoundError, frame.struct.error):
+            raise TryAgain(f"{name}: missing or damaged") from None
+
+    def _parse_head(self, text: bytes) -> Head:
+        try:
+            return Head.parse(text, os.path.join(self.path, "head"))
+        except DataError as error:
+            raise TryAgain(str(error)) from None  # for a mail server: keep the mail until it is mended
+
+    def _segments(self, head: Head) -> list[Segment]:
+        """Return the list that `head` names. Raises FileNotFoundError, or TryAgain when it is damaged."""
+        name = os.path.join(self.path, f"segments.{head.list}")
+        with open(name, "rb") as file:
+            text = file.read()
+        if _digest(text) != head.digest:
+            raise TryAgain(f"{name}: damaged")
+        rows = [line.split(" ") for line in text.decode("ascii").splitlines()]
+        return [Segment(name, *(None if n == "-" else int(n) for n in numbers)) for name, *numbers in rows]
+
+    def _read(self, name: str, otherwise: str) -> bytes:
+        try:
+            with open(os.path.join(self.path, name), "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            raise TryAgain(f"{self.path}: {otherwise} (no file '{name}' in it)") from None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with open(os.path.join(self.path, "lock"), "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+class _Writer:
+    """One append under the lock: frames into the last segment, or into new ones."""
+
+    def __init__(self, spool: Spool, head: Head, segments: list[Segment], rotate: int) -> None:
+        self.path = spool.path
+        self.before = head
+        self.next, self.chain = head.next, head.chain
+        self.segments = segments
+        self.rotate = rotate
+        self.fd = -1
+        self.created: list[str] = []  # segments that no head names yet
+        self.position = head.length
+        if segments:
+            fd = os.open(self._file(head.segment), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+            size = os.fstat(fd).st_size
+            if size < head.length:
+                os.close(fd)
+                raise TryAgain(f"{self._file(head.segment)}: shorter than it was: the spool is damaged")
+            if size == head.length < rotate:
+                self.fd = fd
+            else:
+                # Full, or something unacknowledged stands behind its end.
+                os.close(fd)
+                self._close_segment()
+
+    def write(self, record: bytes) -> None:
+        if self.fd < 0 or self.position >= self.rotate:
+            self._new_segment()
+        self._write(frame.encode(record, self.next, self.chain))
+        self.chain = frame.next_chain(self.chain, self.next, record)
+        self.next += 1
+
+    def commit(self) -> None:
+        """Sync what was written, then let the readers see it."""
+        if self.next == self.before.next:
+            return
+        os.fdatasync(self.fd)
+        head = self.before._replace(
+            next=self.next, chain=self.chain, segment=self.segments[-1].name, length=self.position
+        )
+        listing = "".join(segment.line() for segment in self.segments).encode()
+        if _digest(listing) != head.digest:
+            head = head._replace(list=head.list + 1, digest=_digest(listing))
+            _replace(self.path, f"segments.{head.list}", listing)
+        self.created = []
+        _replace(self.path, "head", head.text())
+        if head.list > self.before.list > 0:
+            # The one before stays, for a reader that has just read the old head.
+            with suppress(FileNotFoundError):
+                os.unlink(self._file(f"segments.{self.before.list - 1}"))
+
+    def close(self) -> None:
+        """Close the log; segments that a failed append has made are of no use to anybody."""
+        self._close()
+        for name in self.created:
+            os.unlink(self._file(name))
+
+    def _close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _new_segment(self) -> None:
+        if self.fd >= 0:
+            os.fdatasync(self.fd)
+            self._close()
+            self._close_segment()
+        for generation in range(1 << 16):
+            name = f"{self.next:020}.{generation}.log"
+            try:
+                self.fd = os.open(self._file(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
+                break
+            except FileExistsError:
+                continue  # left behind by an append that was killed; no reader knows it
+        self.created.append(name)
+        self.position = 0
+        self.segments.append(Segment(name, None, None))
+        self._write(
+            f"cspool-segment 1 {self.before.spool.hex()} {self.next} {self.chain.hex()} {generation}\n".encode()
+        )
+
+    def _close_segment(self) -> None:
+        last = self.segments[-1]
+        self.segments[-1] = Segment(last.name, self.next - last.first, self.position)
+
+    def _write(self, octets: bytes) -> None:
+        view = memoryview(octets)
+        try:
+            while view:
+                view = view[os.write(self.fd, view) :]
+        except OSError as error:
+            error.filename = self.path
+            raise
+        self.position += len(octets)
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+
+def _replace(directory: str, name: str, text: bytes) -> None:
+    """Replace a file as a whole, so that it is the old or the new one after a power cut."""
+    new = os.path.join(directory, name + ".new")
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+    try:
+        with open(fd, "wb", buffering=0) as file:
+            if file.write(text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(fd)
+    except OSError as error:
+        error.filename = new
+        raise
+    os.rename(new, os.path.join(directory, name))
+    _sync_directory(directory)
+
+
+def _sync_directory(directory: str) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=32).digest()

@@ -1,0 +1,92 @@
+"""The text of a message as a person reads it, for searching: decoded and case-folded.
+
+It is made once, when a message arrives. Nothing here fails: what cannot be
+decoded is searched as it stands.
+"""
+
+import binascii
+import codecs
+import re
+
+from .message import Part
+
+_FOLD = re.compile(rb"\r\n(?=[ \t])")
+# RFC 2047 section 2; its length limits are not kept by those who write such words.
+_WORD = re.compile(rb"=\?([^?\s]{1,40})\?([bBqQ])\?([^?\r\n]*)\?=(?:[ \t\r\n]+(?==\?))?")
+
+# Codecs of Python that are no charsets of mail, some of them slow on hostile input.
+_NO_CHARSETS = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"}
+
+
+def fold_case(text: str) -> str:
+    """Return the form in which texts are compared (close to i;unicode-casemap, RFC 5051)."""
+    return text if text.isascii() and text.islower() else text.casefold()
+
+
+def header_text(header: bytes) -> str:
+    """Return a header with unfolded lines "name: value", encoded words decoded, after a line end each."""
+    unfolded = _FOLD.sub(b"", header)
+    if b"=?" in unfolded:
+        unfolded = _WORD.sub(_decode_word, unfolded)
+    return "\n" + fold_case(decode(unfolded, "utf-8")).replace("\r\n", "\n")
+
+
+def body_text(octets: bytes, root: Part) -> str:
+    """Return the text parts of a message, and the headers of the messages enclosed in it."""
+    found = []
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        if part.message:
+            found.append(header_text(octets[part.message.start : part.message.body]))
+            waiting.append(part.message)
+        elif part.children:
+            waiting += reversed(part.children)
+        elif part.type == b"text":
+            charset = (part.parameter(b"charset") or b"us-ascii").decode("ascii", "replace")
+            found.append(fold_case(decode(decoded(octets, part), charset)))
+    return "\n".join(found)
+
+
+def decoded(octets: bytes, part: Part) -> bytes:
+    """Return the body of a part without its Content-Transfer-Encoding (RFC 2045 section 6)."""
+    body = octets[part.body : part.end]
+    if part.encoding == b"base64":
+        return _decode_base64(body)
+    if part.encoding == b"quoted-printable":
+        return binascii.a2b_qp(body)
+    return body
+
+
+def decode(octets: bytes, charset: str) -> str:
+    """Return octets in a charset as text; in an unknown or a wrong one as UTF-8 or ISO 8859-1."""
+    if octets.isascii() and charset.lower() in ("us-ascii", "utf-8", "iso-8859-1", "ascii", "windows-1252"):
+        return octets.decode("ascii")
+    for name in (charset, "utf-8"):
+        try:
+            if codecs.lookup(name).name not in _NO_CHARSETS:
+                return octets.decode(name)
+        except (LookupError, ValueError):
+            continue
+    return octets.decode("iso-8859-1")
+
+
+def _decode_word(word: re.Match[bytes]) -> bytes:
+    """Return an encoded word as UTF-8."""
+    charset, encoding, octets = word.groups()
+    if encoding in b"bB":
+        octets = _decode_base64(octets)
+    else:
+        octets = binascii.a2b_qp(octets, header=True)
+    # RFC 2231 section 5 allows a language after the charset.
+    text = decode(octets, charset.partition(b"*")[0].decode("ascii", "replace"))
+    return text.encode("utf-8", "replace").replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def _decode_base64(octets: bytes) -> bytes:
+    """Decode what can be decoded: too little or wrong padding is common at the end of a part."""
+    try:
+        return binascii.a2b_base64(octets)
+    except binascii.Error:
+        clean = re.sub(rb"[^A-Za-z0-9+/]", b"", octets)
+        return binascii.a2b_base64(clean[: len(clean) // 4 * 4])

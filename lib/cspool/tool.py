@@ -1,0 +1,136 @@
+"""What every tool does the same way: its usage, its one line of error, its exit code.
+
+A tool ends with `tool.run(main, __doc__)`. The docstring is the usage that
+docopt parses and the text of --help; `main(args)` returns an exit code, or
+None for 0, and raises the errors of errors.py. This is the only module that
+touches docopt.
+"""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from . import __version__
+from .errors import Failure
+
+Args = dict[str, Any]
+
+# A full disk, a quota, a bad one, or no memory: somebody may mend it, and the
+# mail server is to keep the mail until then.
+TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
+
+
+def run(main: Callable[[Args], int | None], doc: str) -> None:
+    """Run a tool and leave the process with its exit code, all output flushed."""
+    _open_standard_files()
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        code = main(_parse(doc)) or os.EX_OK
+        if sys.stdout:
+            sys.stdout.flush()
+    except Failure as failure:
+        code = complain(failure)
+    except BrokenPipeError:
+        code = os.EX_TEMPFAIL  # whoever read from us has died, and will say so
+    except OSError as error:
+        code = complain(os_error(error))
+    except MemoryError:
+        code = complain(_failure(os.EX_TEMPFAIL, "out of memory"))
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        code = os.EX_TEMPFAIL
+    except Exception as error:
+        if os.environ.get("CSPOOL_DEBUG"):
+            raise
+        code = complain(_failure(os.EX_SOFTWARE, _bug(error)))
+    # Nothing is left to flush but what could not be written; an attempt at exit
+    # would print a traceback, and taking the interpreter down costs time.
+    sys.stderr.flush() if sys.stderr else None
+    os._exit(code)
+
+
+def complain(failure: Failure) -> int:
+    """Print the line of an error on standard error; return its exit code."""
+    print(f"{name()}: {failure}", file=sys.stderr, flush=True)
+    return failure.code
+
+
+def name() -> str:
+    """Return the name that the tool was called by."""
+    return os.path.basename(sys.argv[0])
+
+
+def stdin() -> BinaryIO:
+    """Return standard input for octets; empty where the caller closed it."""
+    return sys.stdin.buffer if sys.stdin else open(os.devnull, "rb")
+
+
+def stdout() -> BinaryIO:
+    """Return standard output for octets. Raises Failure where the caller closed it."""
+    if not sys.stdout:
+        raise _failure(os.EX_IOERR, "standard output: closed")
+    return sys.stdout.buffer
+
+
+def os_error(error: OSError) -> Failure:
+    """Return the Failure that stands for an error of the system."""
+    reason = (error.strerror or str(error)).lower()
+    if error.filename is not None:
+        reason = f"{os.fsdecode(error.filename)}: {reason}"
+    if error.errno in TRANSIENT:
+        return _failure(os.EX_TEMPFAIL, reason)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return _failure(os.EX_NOPERM, reason)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        return _failure(os.EX_NOINPUT, reason)
+    return _failure(os.EX_IOERR, reason)
+
+
+def _failure(code: int, text: str) -> Failure:
+    failure = Failure(text)
+    failure.code = code
+    return failure
+
+
+def _parse(doc: str) -> Args:
+    """Return docopt's reading of the command line; answer --help and --version."""
+    import docopt
+
+    try:
+        # By position: docopt 0.6.2 and docopt-ng name the third argument differently.
+        args = docopt.docopt(doc, sys.argv[1:], False)
+    except docopt.DocoptExit:
+        usage = doc[doc.index("Usage:") :].split("\n\n")[0].splitlines()
+        lines = [usage[0].removeprefix("Usage:")] + usage[1:]
+        synopsis = " or ".join(line.strip() for line in lines if line.strip() and "--help" not in line)
+        raise _failure(os.EX_USAGE, f"usage: {synopsis}") from None
+    if args.get("--help"):
+        print(doc.strip())
+    elif args.get("--version"):
+        print(name(), __version__)
+    else:
+        return dict(args)
+    sys.stdout.flush()
+    os._exit(os.EX_OK)
+
+
+def _bug(error: Exception) -> str:
+    """Name the place of an error, but not its text, in which there may be mail."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
+    return f"internal error: {type(error).__name__} at {place} (CSPOOL_DEBUG=1 shows more)"
+
+
+def _open_standard_files() -> None:
+    """Open what of 0, 1 and 2 the caller closed, lest a key or a log come to be one of them."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
