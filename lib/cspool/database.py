@@ -80,6 +80,7 @@ CREATE TABLE content (
     key INTEGER PRIMARY KEY,
     number INTEGER, place INTEGER NOT NULL,              -- record that holds it, octets into it; NULL: none yet
     size INTEGER NOT NULL,
+    sent INTEGER, sent_day INTEGER,                      -- Date: seconds, and days in its own zone, since 1970
     envelope BLOB NOT NULL, structure BLOB NOT NULL
 );
 CREATE TABLE octets (content INTEGER PRIMARY KEY, header BLOB NOT NULL, body BLOB NOT NULL);

@@ -179,9 +179,11 @@ def without_flags(flags: str, removed: list[str]) -> str:
 def add_content(db: sqlite3.Connection, octets: bytes, number: int | None, place: int) -> int:
     """Store the octets of a message (CRLF line ends) and what is computed of them; return their key."""
     root = message.parse(octets)
+    sent = text.sent(root.fields.get(b"date", b""))
+    made = (envelope.envelope(root.fields), envelope.structure(octets, root))
     key = db.execute(
-        "INSERT INTO content (number, place, size, envelope, structure) VALUES (?, ?, ?, ?, ?)",
-        (number, place, len(octets), envelope.envelope(root.fields), envelope.structure(octets, root)),
+        "INSERT INTO content (number, place, size, sent, sent_day, envelope, structure) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (number, place, len(octets), *sent, *made),
     ).lastrowid
     assert key is not None
     header = octets[: root.body]

@@ -48,6 +48,20 @@ def body_text(octets: bytes, root: Part) -> str:
     return "\n".join(found)
 
 
+def sent(date: bytes) -> tuple[int | None, int | None]:
+    """Return when a message was sent, by its Date: seconds since 1970, and days since then in its own zone."""
+    from email.utils import mktime_tz, parsedate_tz
+
+    try:
+        parsed = parsedate_tz(date.decode("ascii", "replace"))
+        seconds = mktime_tz(parsed) if parsed else None
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None, None
+    if parsed is None or seconds is None or abs(seconds) > 1 << 48:
+        return None, None
+    return seconds, (seconds + (parsed[9] or 0)) // 86400
+
+
 def decoded(octets: bytes, part: Part) -> bytes:
     """Return the body of a part without its Content-Transfer-Encoding (RFC 2045 section 6)."""
     body = octets[part.body : part.end]

@@ -1,0 +1,98 @@
+"""Octets to and from a client, on two file descriptors: lines and literals in, answers out."""
+
+import os
+import select
+
+LINE_MAX = 8192  # octets, RFC 7162 section 4
+BUFFER = 1 << 16
+
+
+class Closed(Exception):
+    """The client is gone, or has been silent too long; the text is for its BYE."""
+
+
+class Connection:
+    """Reads with a timeout, in seconds; writes are collected until `flush`."""
+
+    def __init__(self, read_fd: int, write_fd: int, timeout: float) -> None:
+        self.read_fd = read_fd
+        self.write_fd = write_fd
+        self.timeout = timeout
+        self._input = b""
+        self._output: list[bytes] = []
+        self._size = 0
+
+    def read_line(self) -> bytes | None:
+        """Return a line without its line end; None, with the line thrown away, when it is too long.
+
+        Raises Closed.
+        """
+        end = self._input.find(b"\n")
+        while end < 0:
+            if len(self._input) > LINE_MAX:
+                self._skip_line()
+                return None
+            searched = len(self._input)
+            self._fill()
+            end = self._input.find(b"\n", searched)
+        line, self._input = self._input[:end], self._input[end + 1 :]
+        if len(line) > LINE_MAX:
+            return None
+        return line.removesuffix(b"\r")
+
+    def read(self, length: int) -> bytes:
+        """Return exactly this many octets. Raises Closed."""
+        if length <= len(self._input):
+            octets, self._input = self._input[:length], self._input[length:]
+            return octets
+        # Pieces, since adding to a long string over and over would be quadratic.
+        pieces, missing = [self._input], length - len(self._input)
+        while missing > 0:
+            self._input = b""
+            self._fill()
+            pieces.append(self._input[:missing])
+            self._input, missing = self._input[missing:], missing - len(self._input)
+        return b"".join(pieces)
+
+    def skip(self, length: int) -> None:
+        """Read and throw away this many octets."""
+        while length > 0:
+            length -= len(self.read(min(length, BUFFER)))
+
+    def wait(self, timeout: float) -> bool:
+        """Tell whether there is something to read within this many seconds."""
+        return bool(self._input) or bool(select.select([self.read_fd], [], [], timeout)[0])
+
+    def write(self, octets: bytes) -> None:
+        """Send octets, at the latest with the next flush."""
+        self._output.append(octets)
+        self._size += len(octets)
+        if self._size > BUFFER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what has been written. Raises Closed when nobody reads it."""
+        view = memoryview(b"".join(self._output))
+        self._output, self._size = [], 0
+        try:
+            while view:
+                view = view[os.write(self.write_fd, view) :]
+        except OSError:
+            raise Closed("Connection lost") from None
+
+    def _skip_line(self) -> None:
+        while b"\n" not in self._input:
+            self._input = b""
+            self._fill()
+        self._input = self._input.partition(b"\n")[2]
+
+    def _fill(self) -> None:
+        if not self.wait(self.timeout):
+            raise Closed("Idle for too long")
+        try:
+            octets = os.read(self.read_fd, BUFFER)
+        except OSError:
+            octets = b""
+        if not octets:
+            raise Closed("End of input")
+        self._input += octets

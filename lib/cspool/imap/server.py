@@ -1,0 +1,131 @@
+"""The server: reads a command, finds its verb, answers, until the client leaves (RFC 3501 section 2.2)."""
+
+import sqlite3
+
+from ..errors import Failure
+from . import verbs
+from .connection import Closed, Connection
+from .grammar import LITERAL, BadCommand, Parser
+from .session import No, Session
+
+LITERALS_MAX = 1 << 20  # octets of all literals of a command that is no APPEND
+BAD_MAX = 20  # commands in a row that make no sense, before BYE
+IDLE_MAX = 30 * 60.0  # seconds of silence, RFC 3501 section 5.4
+
+
+class TooLong(Exception):
+    """A command exceeds a limit; the text is for its answer."""
+
+
+class Server:
+    """One client from greeting to BYE."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.connection = session.connection
+        self.bad = 0
+
+    def run(self) -> None:
+        """Serve until the client logs out or is gone."""
+        try:
+            self._greet()
+            while not self.session.ended:
+                self.connection.flush()
+                self._command()
+            self.connection.flush()
+        except Closed as closed:
+            self._bye(str(closed))
+        except Exception:
+            self._bye("Internal error")
+            raise
+
+    def _greet(self) -> None:
+        word = "PREAUTH" if self.session.authenticated else "OK"
+        self.session.untagged(f"{word} [CAPABILITY {verbs.capabilities(self.session)}] cspool ready".encode())
+
+    def _bye(self, text: str) -> None:
+        try:
+            self.session.untagged(f"BYE {text}".encode())
+            self.connection.flush()
+        except Closed:
+            pass
+
+    def _command(self) -> None:
+        """Read one command and answer it."""
+        line = self.connection.read_line()
+        if line is None:
+            self._answer(b"*", b"BAD", "Line too long")
+            return
+        if not line:
+            return  # some clients send an empty line now and then
+        parser = Parser([line])
+        try:
+            tag = parser.tag()
+        except BadCommand:
+            self._answer(b"*", b"BAD", "Expected a tag")
+            return
+        try:
+            parser = self._with_literals(line)
+            parser.tag()
+            text = self._do(parser)
+            self.bad = 0
+            self._answer(tag, b"OK", text)
+        except No as no:
+            self._answer(tag, b"NO", str(no))
+        except (BadCommand, TooLong) as bad:
+            self._answer(tag, b"BAD", str(bad))
+        except (sqlite3.OperationalError, Failure) as error:
+            self._answer(tag, b"NO", f"[UNAVAILABLE] {error}")
+
+    def _answer(self, tag: bytes, word: bytes, text: str) -> None:
+        """Send the answer that ends a command; too many bad ones end the session."""
+        self.connection.write(b"%b %b %b\r\n" % (tag, word, text.encode("ascii", "replace")))
+        if word == b"BAD":
+            self.bad += 1
+            if self.bad >= BAD_MAX:
+                self.connection.write(b"* BYE Too many bad commands\r\n")
+                self.session.ended = True
+
+    def _with_literals(self, line: bytes) -> Parser:
+        """Read the literals of a command and the lines between them (RFC 3501 section 7.5).
+
+        A literal that is too long is refused before it is sent; one that the
+        client sends without asking is read and thrown away.
+        """
+        pieces, size = [line], 0
+        appends = self.session.authenticated and line.upper().split(b" ")[1:2] == [b"APPEND"]
+        most = verbs.APPEND_MAX if appends else LITERALS_MAX
+        while found := LITERAL.search(pieces[-1]):
+            length = int(found[2])
+            size += length
+            if size > most:
+                raise TooLong("Literal too long")
+            self.connection.write(b"+ Go ahead\r\n")
+            self.connection.flush()
+            pieces.append(self.connection.read(length))
+            following = self.connection.read_line()
+            if following is None:
+                raise TooLong("Line too long")
+            pieces.append(following)
+        return Parser(pieces)
+
+    def _do(self, parser: Parser) -> str:
+        """Do a command whose tag has been read; return the text of its OK."""
+        parser.space()
+        name = parser.atom()
+        if name == b"UID":
+            parser.space()
+            name = b"UID " + parser.atom()
+        found = verbs.VERBS.get(name)
+        if not found:
+            raise BadCommand("Unknown command")
+        if self._state() not in found.states:
+            raise BadCommand(f"Not in the {self._state()} state")
+        text = found.do(self.session, parser)
+        self.session.tell(found.expunges)
+        return text
+
+    def _state(self) -> str:
+        if self.session.selected:
+            return verbs.SELECTED
+        return verbs.AUTHENTICATED if self.session.authenticated else verbs.NOT_AUTHENTICATED
