@@ -85,7 +85,7 @@ def mailbox_name(name: str) -> str:
     if name.upper() == "INBOX":
         return "INBOX"
     if _BAD_NAME.search(name) or len(name.encode("utf-8", "replace")) > NAME_MAX:
-        raise DataError(f"not a mailbox name: {ascii(name[:80])}")
+        raise DataError(f"not a mailbox name: {name[:80]!a}")
     return name
 
 
@@ -154,7 +154,7 @@ def _text(value: Any) -> str:
 
 def _hex(octets: int) -> Callable[[Any], bytes]:
     def check(value: Any) -> bytes:
-        if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{%d}" % (2 * octets), value):
+        if not isinstance(value, str) or not re.fullmatch(rf"[0-9a-f]{{{2 * octets}}}", value):
             raise ValueError
         return bytes.fromhex(value)
 

@@ -9,7 +9,7 @@ way to send in a string.
 import re
 from collections.abc import Iterator
 
-from .message import Part, Parameters, parse_parameters, without_comments
+from .message import Parameters, Part, parse_parameters, without_comments
 
 NIL = b"NIL"
 

@@ -141,9 +141,7 @@ class Layer:
         self.touched[message_id] = None
         self.db.execute(self._put, {"mailbox": mailbox, "flags": flags, "id": message_id})
 
-    def _insert(
-        self, message_id: bytes, content: int, date: int, delivered: bool, mailbox: int, flags: str
-    ) -> None:
+    def _insert(self, message_id: bytes, content: int, date: int, delivered: bool, mailbox: int, flags: str) -> None:
         """Put a message there; its row may exist already, because the other layer has it."""
         if self.db.execute(self._get, (message_id,)).fetchone():
             self._set(message_id, mailbox, flags)

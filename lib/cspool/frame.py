@@ -66,8 +66,7 @@ def read(stream: BinaryIO, name: str = "standard input", limit: int = LIMIT) -> 
         length, crc, number, chain = HEADER.unpack(header)
         if length > limit:
             raise DataError(
-                f"{name}: frame {count + 1}: {length} octets, more than the limit of {limit}"
-                " (or no cspool stream)"
+                f"{name}: frame {count + 1}: {length} octets, more than the limit of {limit} (or no cspool stream)"
             )
         record = read_exactly(stream, length)
         if len(record) < length:

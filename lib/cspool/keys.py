@@ -44,7 +44,8 @@ class PublicKey(NamedTuple):
 
     def seal(self, plaintext: bytes) -> bytes:
         """Return a libsodium sealed box that only the secret key opens."""
-        from nacl.public import PublicKey as Box, SealedBox
+        from nacl.public import PublicKey as Box
+        from nacl.public import SealedBox
 
         return bytes(SealedBox(Box(self.box)).encrypt(plaintext))
 
@@ -158,10 +159,7 @@ def read_secret(path: str, passphrase: Callable[[str], bytes]) -> SecretKey:
     others than its owner could read it or when the passphrase is wrong.
     """
     kind, data, comment = _read(path, private=True)
-    if kind == LOCKED:
-        seed = _unlock(path, data, passphrase)
-    else:
-        seed = _unchecked(data) if kind == SECRET else None
+    seed = _unlock(path, data, passphrase) if kind == LOCKED else _unchecked(data) if kind == SECRET else None
     if seed is None or len(seed) != 32:
         raise BadConfig(f"{path}: not a secret key of cspool, or damaged")
     return SecretKey(seed, comment)
@@ -197,7 +195,7 @@ def _read(path: str, private: bool = False) -> tuple[str, bytes, str]:
         raise NoInput(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
     if private and stat.S_ISREG(mode) and mode & 0o077:
         raise BadConfig(f"{path}: readable by others than its owner: chmod 600 {path}")
-    words = text.decode("utf-8", "replace").split(None, 2) + ["", "", ""]
+    words = [*text.decode("utf-8", "replace").split(None, 2), "", "", ""]
     try:
         data = base64.b64decode(words[1], validate=True)
     except (binascii.Error, ValueError):

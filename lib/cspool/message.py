@@ -85,7 +85,7 @@ class Part:
     a message/rfc822 part holds.
     """
 
-    __slots__ = ("start", "body", "end", "fields", "type", "subtype", "parameters", "children", "message")
+    __slots__ = ("body", "children", "end", "fields", "message", "parameters", "start", "subtype", "type")
 
     def __init__(self, octets: bytes, start: int, end: int, default: bytes = b"text/plain") -> None:
         self.start = start

@@ -77,9 +77,7 @@ class Replay:
     def _commit(self) -> None:
         update = "UPDATE cursor SET spool = ?, number = ?, chain = ?"
         self.db.execute(update, (self.spool, self.number, self.chain or None))
-        self.db.execute(
-            "DELETE FROM history WHERE number < ? AND number % ?", (self.number - HISTORY, HISTORY_STEP)
-        )
+        self.db.execute("DELETE FROM history WHERE number < ? AND number % ?", (self.number - HISTORY, HISTORY_STEP))
         outbox.freeze(self.db)
         view.refresh(self.db, self.folded)
         self.db.execute("COMMIT")

@@ -13,12 +13,13 @@ import errno
 import fcntl
 import hashlib
 import os
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from . import frame
-from .errors import CannotCreate, DataError, NoInput, TryAgain
+from .errors import CannotCreate, DataError, TryAgain
 
 ROTATE = 16 << 20  # octets after which a segment is closed
 PIECE = 1 << 20  # octets copied at a time
@@ -151,8 +152,8 @@ class Spool:
         raise TryAgain(f"{self.path}: damaged (no list of segments)")
 
     def _frames(self, head: Head, segments: list[Segment], after: int) -> Iterator[bytes]:
-        for segment, following in zip(segments, segments[1:] + [None], strict=True):
-            end = following.first if following else head.next
+        ends = [segment.first for segment in segments[1:]] + [head.next]
+        for segment, end in zip(segments, ends, strict=False):  # an empty log has an end too
             if end - 1 > after:
                 length = head.length if segment.length is None else segment.length
                 yield from self._copy(segment, length, after)
@@ -177,7 +178,7 @@ class Spool:
                         raise TryAgain(f"{name}: shorter than it was: the spool is damaged")
                     position += len(piece)
                     yield piece
-        except (FileNotFoundError, frame.struct.error):
+        except (FileNotFoundError, struct.error):
             raise TryAgain(f"{name}: missing or damaged") from None
 
     def _parse_head(self, text: bytes) -> Head:

@@ -88,10 +88,7 @@ def decode(octets: bytes, charset: str) -> str:
 def _decode_word(word: re.Match[bytes]) -> bytes:
     """Return an encoded word as UTF-8."""
     charset, encoding, octets = word.groups()
-    if encoding in b"bB":
-        octets = _decode_base64(octets)
-    else:
-        octets = binascii.a2b_qp(octets, header=True)
+    octets = _decode_base64(octets) if encoding in b"bB" else binascii.a2b_qp(octets, header=True)
     # RFC 2231 section 5 allows a language after the charset.
     text = decode(octets, charset.partition(b"*")[0].decode("ascii", "replace"))
     return text.encode("utf-8", "replace").replace(b"\n", b" ").replace(b"\r", b" ")

@@ -105,7 +105,7 @@ def _parse(doc: str) -> Args:
         args = docopt.docopt(doc, sys.argv[1:], False)
     except docopt.DocoptExit:
         usage = doc[doc.index("Usage:") :].split("\n\n")[0].splitlines()
-        lines = [usage[0].removeprefix("Usage:")] + usage[1:]
+        lines = [usage[0].removeprefix("Usage:"), *usage[1:]]
         synopsis = " or ".join(line.strip() for line in lines if line.strip() and "--help" not in line)
         raise _failure(os.EX_USAGE, f"usage: {synopsis}") from None
     if args.get("--help"):

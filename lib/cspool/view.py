@@ -96,9 +96,7 @@ class View(Layer):
         self._remember(message_id)
         super()._set(message_id, mailbox, flags)
 
-    def _insert(
-        self, message_id: bytes, content: int, date: int, delivered: bool, mailbox: int, flags: str
-    ) -> None:
+    def _insert(self, message_id: bytes, content: int, date: int, delivered: bool, mailbox: int, flags: str) -> None:
         self._remember(message_id)
         super()._insert(message_id, content, date, delivered, mailbox, flags)
 

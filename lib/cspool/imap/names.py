@@ -52,11 +52,8 @@ def matches(pattern: str, name: str) -> bool:
         elif wanted == "%":
             further = set()
             for end in ends:
-                while end not in further:
-                    further.add(end)
-                    if end == len(name) or name[end] == "/":
-                        break
-                    end += 1
+                slash = name.find("/", end)
+                further.update(range(end, len(name) + 1 if slash < 0 else slash + 1))
             ends = further
         else:
             ends = {end + 1 for end in ends if name[end : end + 1] == wanted}

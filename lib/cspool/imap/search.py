@@ -20,7 +20,7 @@ DEPTH_MAX = 50  # parentheses, NOT and OR inside each other
 class Candidate:
     """A message that SEARCH looks at."""
 
-    __slots__ = ("db", "number", "uid", "flags", "date", "size", "sent_day", "content", "recent")
+    __slots__ = ("content", "date", "db", "flags", "number", "recent", "sent_day", "size", "uid")
 
     def __init__(self, db: sqlite3.Connection, selected: Selected, row: tuple[Any, ...]) -> None:
         self.db = db
@@ -168,7 +168,8 @@ for _name in ("answered", "deleted", "draft", "flagged", "seen"):
 
 def _day(one: Candidate) -> int:
     """The day of INTERNALDATE in the zone of this machine, in which it is also shown."""
-    return (one.date + time.localtime(one.date).tm_gmtoff) // 86400
+    day: int = (one.date + time.localtime(one.date).tm_gmtoff) // 86400
+    return day
 
 
 DATE_KEYS: dict[bytes, Callable[[Candidate, int], bool]] = {

@@ -4,7 +4,7 @@ import sqlite3
 
 from ..errors import Failure
 from . import verbs
-from .connection import Closed, Connection
+from .connection import Closed
 from .grammar import LITERAL, BadCommand, Parser
 from .session import No, Session
 

@@ -205,7 +205,7 @@ class Selected:
         return merged
 
     def rows(self, ranges: Iterable[tuple[int, int]], columns: str, tables: str = "") -> Iterator[tuple[Any, ...]]:
-        """Yield sequence number, UID and `columns` of the messages in these UID ranges, as far as the client knows them.
+        """Yield sequence number, UID and `columns` of those messages in these UID ranges that the client knows.
 
         What another session has expunged meanwhile is left out.
         """

@@ -1,0 +1,73 @@
+# make             set up .venv with the two packages that the tools import
+# make demo        show the whole suite at work, in a scratch directory (LISTEN=1, MAIL=files)
+# make check       all tests (CSPOOL_CORPUS=directory: also on the mail there)
+# make lint        style, types, shell, manual pages
+# make install     PREFIX=/usr/local DESTDIR= PYTHON=python3 (which must have PyNaCl and docopt)
+# make uninstall clean dist
+
+PYTHON = python3
+VENV = .venv
+PREFIX = /usr/local
+DESTDIR =
+
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lib/cspool/__init__.py)
+TOOLS := $(wildcard bin/cspool-*)
+PAGES := $(wildcard man/*.[1578])
+MODULES := $(wildcard lib/cspool/*.py lib/cspool/*/*.py)
+JOBS := $(shell nproc 2>/dev/null || echo 2)
+
+# The tools run from the tree with this in front of PATH.
+export PATH := $(CURDIR)/bin:$(abspath $(VENV))/bin:$(PATH)
+export PYTHONDONTWRITEBYTECODE = 1
+
+all: $(VENV)/ready
+
+$(VENV)/ready: lib/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r lib/requirements.txt
+	touch $@
+
+$(VENV)/ready-for-tests: t/requirements.txt $(VENV)/ready
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r t/requirements.txt
+	touch $@
+
+demo: all
+	@sh t/demo.sh
+
+check: $(VENV)/ready-for-tests
+	prove --jobs $(JOBS) t/*.t
+	pytest -q -n $(JOBS) t
+
+lint: $(VENV)/ready-for-tests
+	ruff check .
+	ruff format --check .
+	mypy
+	shellcheck -x .ci/run t/*.sh t/*.t
+	mandoc -Tlint -W warning $(PAGES)
+
+install:
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/cspool/imap
+	install -m 644 lib/cspool/*.py $(DESTDIR)$(PREFIX)/lib/cspool
+	install -m 644 lib/cspool/imap/*.py $(DESTDIR)$(PREFIX)/lib/cspool/imap
+	for tool in $(notdir $(TOOLS)); do \
+		sed "1s|.*|#!$$(command -v $(PYTHON))|" bin/$$tool > $(DESTDIR)$(PREFIX)/bin/$$tool && \
+		chmod 755 $(DESTDIR)$(PREFIX)/bin/$$tool || exit 1; \
+	done
+	for page in $(PAGES); do \
+		install -d $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} && \
+		install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} || exit 1; \
+	done
+
+uninstall:
+	rm -rf $(DESTDIR)$(PREFIX)/lib/cspool
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,$(TOOLS))
+	for page in $(notdir $(PAGES)); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page; done
+
+dist:
+	git archive --prefix=cspool-$(VERSION)/ -o cspool-$(VERSION).tar.gz HEAD
+
+clean:
+	rm -rf $(VENV) .demo .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: all demo check lint install uninstall dist clean

@@ -1,0 +1,93 @@
+#!/bin/sh
+. "$(dirname "$0")/tap.sh"
+cspool-keygen key
+cspool-mkspool spool
+echo mail | cspool-seal --from=key --to=key.pub >stream
+size=$(wc -c <stream)
+state() { (cd spool && find . -type f ! -name lock -exec cksum {} + | sort); }
+before=$(state)
+
+expect "makes a spool once" 73 '' 'cspool-mkspool: spool: file exists' cspool-mkspool spool
+is "$(stat -c %a spool)" 700 "a spool is for its owner only"
+expect "no spool is made by an append" 75 '' "cspool-append: none: no spool here *" pipe 'cspool-append none <stream'
+ok "really none" test ! -e none
+expect "a directory that is no spool" 75 '' 'cspool-append: .: no spool here *' pipe 'cspool-append . <stream'
+expect "no octet, not even an end frame" 75 '' 'cspool-append: standard input: empty: *' pipe 'cspool-append spool </dev/null'
+expect "standard input closed" 75 '' 'cspool-append: standard input: empty: *' pipe 'cspool-append spool <&-'
+expect "no stream" 65 '' 'cspool-append: standard input: *no cspool stream*' \
+	pipe 'yes no | head -c 5000 | cspool-append spool'
+expect "a length that nobody would send" 65 '' 'cspool-append: *4294967295 octets, more than the limit *' \
+	pipe 'head -c 100 /dev/zero | tr "\0" "\377" | cspool-append spool'
+expect "something behind the end" 65 '' 'cspool-append: standard input: something follows *' \
+	pipe 'cat stream stream | cspool-append spool'
+expect "a stream that says less than it held" 65 '' 'cspool-append: standard input: 1 frames were written, 2 arrived' \
+	pipe "(head -c $((size - 48)) stream; cat stream) | cspool-append spool"
+
+refused=0
+for cut in 1 20 47 48 49 500 $((size - 49)) $((size - 48)) $((size - 47)) $((size - 1)); do
+	head -c "$cut" stream | cspool-append spool 2>/dev/null
+	[ $? -eq 75 ] && refused=$((refused + 1))
+done
+is "$refused" 10 "cut at any octet it is refused with 75"
+refused=0
+for octet in 0 9 17 60 900 $((size - 40)); do
+	python3 - "$octet" <<'EOF' >damaged
+import sys
+octets = bytearray(open("stream", "rb").read())
+octets[int(sys.argv[1])] ^= 4
+sys.stdout.buffer.write(octets)
+EOF
+	cspool-append spool <damaged 2>/dev/null
+	case $? in 65 | 75) refused=$((refused + 1)) ;; esac
+done
+is "$refused" 6 "with any octet changed it is refused"
+is "$(state)" "$before" "all that has left the spool as it was"
+
+expect "a whole stream" 0 '' '' pipe 'cspool-append spool <stream'
+expect "what another spool holds" 0 '' '' pipe 'cspool-fetch spool | cspool-append spool'
+
+# What stands unacknowledged behind the end is left there, and never read.
+log=$(ls spool/*.log)
+good=$(wc -c <"$log") good_sum=$(cksum <"$log")
+head -c 700 stream >>"$log"
+expect "an append after a crash" 0 '' '' pipe 'cspool-append spool <stream'
+is "$(wc -c <"$log")" "$((good + 700))" "cuts nothing off"
+is "$(head -c "$good" "$log" | cksum)" "$good_sum" "and changes nothing"
+is "$(find spool -name '*.log' | wc -l)" 2 "another segment is begun"
+cspool-fetch --after=0 spool >all
+expect "and all records are read, in order" 0 '1 2 3 ' '' python3 -c "
+import os, sys
+sys.path.insert(0, '$top/lib')
+from cspool import frame
+for one in frame.read(open('all', 'rb')):
+    if one.number != frame.HEAD_NUMBER: print(one.number, end=' ')"
+expect "from the middle too" 0 '3' '' python3 -c "
+import io, subprocess, sys
+sys.path.insert(0, '$top/lib')
+from cspool import frame
+out = subprocess.run(['cspool-fetch', '--after=2', 'spool'], stdout=subprocess.PIPE).stdout
+print([one.number for one in frame.read(io.BytesIO(out))][1])"
+expect "behind the end there is nothing" 0 '' '' pipe 'cspool-fetch --after=99 spool >all'
+expect "no number" 64 '' 'cspool-fetch: --after=x: not a number' cspool-fetch --after=x spool
+
+# The log shorter than head says: damaged, and no place for mail.
+log=$(ls spool/*.log | tail -1)
+cp -R spool whole
+truncate -s -1 "$log"
+expect "no append to a damaged log" 75 '' 'cspool-append: *shorter than it was*' pipe 'cspool-append spool <stream'
+expect "nor a whole stream from it" 75 '*' 'cspool-fetch: *shorter than it was*' cspool-fetch --after=0 spool
+rm -rf spool && mv whole spool
+echo >spool/head
+expect "a damaged head" 75 '' 'cspool-append: spool/head: not a head of a spool, or damaged' pipe 'cspool-append spool <stream'
+
+# Many at once lose nothing.
+cspool-mkspool many
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do cspool-append many <stream & done
+wait
+is "$(sed -n 's/^next //p' many/head)" 13 "twelve appends at once are twelve records"
+
+# A long stream waits on disk, not in memory, and is one append.
+expect "twenty megabytes" 0 '' '' pipe 'head -c 20000000 /dev/urandom | cspool-seal --from=key --to=key.pub | cspool-append many'
+is "$(sed -n 's/^next //p' many/head)" 14 "are a record"
+
+done_testing

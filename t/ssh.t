@@ -1,0 +1,69 @@
+#!/bin/sh
+. "$(dirname "$0")/tap.sh"
+. "$here/sshd.sh"
+start_sshd
+make_homes
+for home in laptop desktop mailhost; do echo "spoolhost:$HOME/spool" >"$HOME/$home/spool"; done
+
+expect "seal | ssh spool append" 0 '' '' \
+	on mailhost pipe 'printf "Subject: one\n\n1\n" | cspool-seal | ssh spoolhost cspool-append ~/spool || exit 75'
+expect "append to host:path" 0 '' '' on mailhost pipe 'printf "Subject: two\n\n2\n" | cspool-seal | cspool-append'
+expect "fetch from host:path" 0 '' '' on laptop pipe 'cspool-fetch | cspool-apply'
+is "$(on laptop count_messages)" 2 "both messages are there"
+on laptop imap 'a SELECT INBOX' 'b STORE 2 +FLAGS (\Flagged)' >out
+expect "outbox to host:path" 0 '' '' on laptop pipe 'cspool-outbox | cspool-append'
+expect "to the other machine" 0 '' '' on desktop pipe 'cspool-fetch | cspool-apply'
+on desktop imap 'a SELECT INBOX' 'b FETCH 2 (FLAGS)' >out
+ok "the flag is there" grep -q '^\* 2 FETCH (FLAGS (.*\\Flagged' out
+
+# Whatever goes wrong on the way is 75.
+mail='echo mail | cspool-seal | cspool-append'
+expect "no such host" 75 '' '*cspool-append: unknown.invalid: ssh failed' on mailhost pipe "$mail unknown.invalid:spool"
+expect "no spool there" 75 '' 'cspool-append: none: no spool here *' on mailhost pipe "$mail spoolhost:none"
+
+# other_ssh COMMAND: an ssh in front of PATH that does something else.
+other_ssh() {
+	mkdir -p other
+	printf '#!/bin/sh\n%s\n' "$1" >other/ssh
+	chmod +x other/ssh
+}
+other_ssh "exec $scratch/bin/ssh -oPubkeyAuthentication=no -oBatchMode=yes \"\$@\""
+expect "a key that is refused" 75 '' '*cspool-append: spoolhost: ssh failed' \
+	on mailhost pipe "PATH=$scratch/other:\$PATH; $mail"
+other_ssh "exec $scratch/bin/ssh spoolhost PATH=/nowhere \"\$3\""
+expect "no cspool there" 75 '' '*cspool-append: spoolhost: cspool-append is not installed there' \
+	on mailhost pipe "PATH=$scratch/other:\$PATH; $mail"
+other_ssh 'kill -9 $$'
+expect "ssh killed" 75 '' 'cspool-append: spoolhost: ssh ended with status -9' \
+	on mailhost pipe "PATH=$scratch/other:\$PATH; $mail"
+mkdir few
+ln -s "$(command -v python3)" few/python3
+expect "no ssh here" 75 '' 'cspool-append: ssh: no such file or directory' \
+	on mailhost pipe "echo mail | cspool-seal | PATH=$scratch/few python3 $top/bin/cspool-append"
+echo '-oProxyCommand=id:spool' >"$HOME/mailhost/spool"
+expect "a host that is an option" 64 '' 'cspool-append: -oProxyCommand=id:spool: no host *' on mailhost pipe "$mail"
+echo "spoolhost:$HOME/spool" >"$HOME/mailhost/spool"
+
+# The connection is cut at some octet: nothing of the message is in the spool, and a retry delivers it once.
+head=$(cat "$HOME/spool/head")
+printf 'Subject: cut\n\n3\n' >message
+on mailhost cspool-seal <message >stream
+cuts=0
+for cut in 0 1 48 100 $(($(wc -c <stream) - 1)); do
+	head -c "$cut" stream | on mailhost cspool-append 2>/dev/null
+	[ $? -eq 75 ] && cuts=$((cuts + 1))
+done
+is "$cuts" 5 "a stream cut off is refused at the far end with 75"
+is "$(cat "$HOME/spool/head")" "$head" "the spool is as it was"
+for _ in 1 2; do on mailhost pipe 'cspool-seal <message | cspool-append'; done
+on laptop pipe 'cspool-fetch | cspool-apply'
+is "$(on laptop count_messages)" 3 "tried again, and again, it is delivered once"
+cat >bin/cut-off <<'EOF'
+#!/bin/sh
+ssh "$@" | head -c 3000
+EOF
+chmod +x bin/cut-off
+expect "an answer cut off" 75 '' 'cspool-apply: standard input: cut off after frame *' \
+	on laptop pipe "cut-off spoolhost cspool-fetch --after=0 ~/spool | cspool-apply"
+
+done_testing

@@ -1,0 +1,46 @@
+# A real sshd on loopback, for this user, with a configuration of its own:
+# sourced after tap.sh. Afterwards `ssh spoolhost` reaches it.
+
+# shellcheck shell=sh
+need ssh ssh-keygen python3
+sshd=$(command -v sshd || echo /usr/sbin/sshd)
+[ -x "$sshd" ] || skip_all "sshd is not installed"
+[ "$(id -u)" -ne 0 ] || mkdir -p /run/sshd
+
+free_port() {
+	python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+start_sshd() {
+	mkdir -p ssh bin
+	ssh-keygen -q -t ed25519 -N '' -f ssh/hostkey
+	ssh-keygen -q -t ed25519 -N '' -f ssh/id
+	cp ssh/id.pub ssh/authorized_keys
+	port=$(free_port)
+	cat >ssh/sshd_config <<-EOF
+		ListenAddress 127.0.0.1:$port
+		HostKey $scratch/ssh/hostkey
+		AuthorizedKeysFile $scratch/ssh/authorized_keys
+		StrictModes no
+		UsePAM no
+		PidFile none
+		SetEnv HOME=$HOME PATH=$PATH PYTHONDONTWRITEBYTECODE=1
+	EOF
+	"$sshd" -D -e -f "$scratch/ssh/sshd_config" 2>sshd.log &
+	pids="$pids $!"
+	cat >ssh/config <<-EOF
+		Host spoolhost
+		HostName 127.0.0.1
+		Port $port
+		IdentityFile $scratch/ssh/id
+		IdentitiesOnly yes
+		UserKnownHostsFile $scratch/ssh/known_hosts
+		StrictHostKeyChecking accept-new
+		LogLevel ERROR
+	EOF
+	# ssh finds its configuration by passwd(5), not by HOME.
+	printf '#!/bin/sh\nexec %s -F %s/ssh/config "$@"\n' "$(command -v ssh)" "$scratch" >bin/ssh
+	chmod +x bin/ssh
+	PATH=$scratch/bin:$PATH
+	await ssh spoolhost true || skip_all "sshd does not start here: $(cat sshd.log)"
+}

@@ -1,0 +1,168 @@
+# TAP for the tests of the tools from outside: sourced by each t/NAME.t, which
+# then runs in a fresh directory of its own, with the tools of this tree first
+# in PATH. It ends with `done_testing`.
+
+# shellcheck shell=sh
+here=$(cd "$(dirname "$0")" && pwd)
+top=${here%/*}
+PATH=$top/bin:${VENV:-$top/.venv}/bin:$PATH
+LC_ALL=C
+PYTHONDONTWRITEBYTECODE=1
+export PATH LC_ALL PYTHONDONTWRITEBYTECODE
+unset CSPOOL_PASSPHRASE_COMMAND CSPOOL_DEBUG
+
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/cspool-t.XXXXXX")
+HOME=$scratch/home
+export HOME
+unset CSPOOL_HOME
+mkdir "$HOME"
+cd "$scratch" || exit 1
+count=0
+failed=0
+pids=
+
+# Servers end with the test, by their own process ids.
+cleanup() {
+	for pid in $pids; do kill "$pid" 2>/dev/null; done
+	cd / && rm -rf "$scratch"
+}
+trap cleanup EXIT
+trap 'exit 1' HUP INT TERM
+
+# skip_all REASON: what this file tests cannot be tested on this machine.
+skip_all() {
+	if [ -n "${CSPOOL_NO_SKIP:-}" ]; then
+		echo "1..1"
+		echo "not ok 1 - must not be skipped: $1"
+		exit 1
+	fi
+	echo "1..0 # SKIP $1"
+	exit 0
+}
+
+# need COMMAND...: skip all unless these are installed.
+need() {
+	for command; do
+		command -v "$command" >/dev/null || skip_all "$command is not installed"
+	done
+}
+
+# ok NAME COMMAND...: the command succeeds.
+ok() {
+	name=$1
+	shift
+	count=$((count + 1))
+	if "$@" >ok.log 2>&1; then
+		echo "ok $count - $name"
+	else
+		failed=$((failed + 1))
+		echo "not ok $count - $name"
+		sed 's/^/# /' ok.log
+	fi
+}
+
+# is GOT EXPECTED NAME: two texts are the same.
+is() {
+	count=$((count + 1))
+	if [ "$1" = "$2" ]; then
+		echo "ok $count - $3"
+	else
+		failed=$((failed + 1))
+		echo "not ok $count - $3"
+		printf '%s\n' "expected: $2" "got:      $1" | sed 's/^/# /'
+	fi
+}
+
+# expect NAME STATUS STDOUT STDERR COMMAND...: run a command and compare all
+# three; the texts are shell patterns. What it wrote is in the files out and err.
+expect() {
+	name=$1 want_status=$2 want_out=$3 want_err=$4
+	shift 4
+	"$@" >out 2>err
+	status=$?
+	count=$((count + 1))
+	if [ "$status" -eq "$want_status" ] && matches "$(tr -d '\0' <out)" "$want_out" && matches "$(cat err)" "$want_err"; then
+		echo "ok $count - $name"
+	else
+		failed=$((failed + 1))
+		echo "not ok $count - $name"
+		{
+			echo "status $status, expected $want_status"
+			echo "stdout: $(tr -d '\0' <out)"
+			echo "stderr: $(cat err)"
+		} | sed 's/^/# /'
+	fi
+}
+
+# shellcheck disable=SC2254 # the second text is a pattern
+matches() {
+	case $1 in
+	$2) return 0 ;;
+	esac
+	return 1
+}
+
+# pipe SCRIPT: run a pipeline, its status that of its last stage, as .forward sees it.
+pipe() {
+	sh -c "$1"
+}
+
+# await COMMAND...: wait until the command succeeds, for half a minute at most.
+await() {
+	tries=0
+	until "$@" >/dev/null 2>&1; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 300 ] || return 1
+		sleep 0.1
+	done
+}
+
+done_testing() {
+	echo "1..$count"
+	exit "$((failed > 0))"
+}
+
+# Alice has two machines, ~/laptop and ~/desktop, and a mailbox on a mail host,
+# ~/mailhost, which delivers to the spool ~/spool.
+make_homes() {
+	cspool-mkspool "$HOME/spool"
+	mkdir -m 700 "$HOME/laptop" "$HOME/desktop" "$HOME/mailhost"
+	cspool-keygen --comment=alice "$HOME/laptop/key"
+	cp "$HOME/laptop/key" "$HOME/laptop/key.pub" "$HOME/desktop"
+	cspool-keygen --comment=mailhost "$HOME/mailhost/key"
+	cp "$HOME/laptop/key.pub" "$HOME/mailhost/recipient"
+	for home in laptop desktop mailhost; do echo "$HOME/spool" >"$HOME/$home/spool"; done
+	on laptop pipe 'cspool-fetch | cspool-apply'
+	on laptop cspool-trust "$HOME/mailhost/key.pub"
+	on laptop sync_home
+	on desktop sync_home
+}
+
+# on HOME COMMAND...: run a command in the home of one of the machines.
+on() {
+	CSPOOL_HOME=$HOME/$1
+	export CSPOOL_HOME
+	shift
+	"$@"
+	status=$?
+	unset CSPOOL_HOME
+	return $status
+}
+
+sync_home() {
+	pipe 'cspool-fetch | cspool-apply' && pipe 'cspool-outbox | cspool-append' && pipe 'cspool-fetch | cspool-apply'
+}
+
+deliver() {
+	on mailhost pipe 'cspool-seal | cspool-append'
+}
+
+# imap COMMANDS: what the server answers to these lines.
+imap() {
+	printf '%s\r\n' "$@" 'bye LOGOUT' | cspool-imapd --preauth | tr -d '\r'
+}
+
+# count_messages: how many there are in INBOX of the current home.
+count_messages() {
+	imap 'a STATUS INBOX (MESSAGES)' | sed -n 's/.*MESSAGES \([0-9]*\).*/\1/p'
+}
