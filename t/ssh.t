@@ -37,7 +37,8 @@ other_ssh 'kill -9 $$'
 expect "ssh killed" 75 '' 'cspool-append: spoolhost: ssh ended with status -9' \
 	on mailhost pipe "PATH=$scratch/other:\$PATH; $mail"
 mkdir few
-ln -s "$(command -v python3)" few/python3
+printf '#!/bin/sh\nexec %s "$@"\n' "$(command -v python3)" >few/python3
+chmod +x few/python3
 expect "no ssh here" 75 '' 'cspool-append: ssh: no such file or directory' \
 	on mailhost pipe "echo mail | cspool-seal | PATH=$scratch/few python3 $top/bin/cspool-append"
 echo '-oProxyCommand=id:spool' >"$HOME/mailhost/spool"

@@ -43,6 +43,9 @@ def run(main: Callable[[Args], int | None], doc: str) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         code = os.EX_TEMPFAIL
+    except ModuleNotFoundError as error:
+        # An upgrade half done: the mail server is to keep the mail until it is complete.
+        code = complain(_failure(os.EX_TEMPFAIL, f"the Python module {error.name} is not installed"))
     except Exception as error:
         if os.environ.get("CSPOOL_DEBUG"):
             raise

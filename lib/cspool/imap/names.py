@@ -50,7 +50,7 @@ def matches(pattern: str, name: str) -> bool:
         if wanted == "*":
             ends = set(range(min(ends), len(name) + 1))
         elif wanted == "%":
-            further = set()
+            further: set[int] = set()
             for end in ends:
                 slash = name.find("/", end)
                 further.update(range(end, len(name) + 1 if slash < 0 else slash + 1))

@@ -39,10 +39,14 @@ class Session:
         """Send an untagged answer."""
         self.connection.write(b"* %b\r\n" % octets)
 
+    @staticmethod
+    def mailbox_name(name: str) -> str:
+        """Return a name as it is kept: INBOX is one in any case (RFC 3501 section 5.1)."""
+        return "INBOX" if name.upper() == "INBOX" else name
+
     def mailbox(self, name: str) -> int:
         """Return the key of a mailbox by its name in the view. Raises No."""
-        name = "INBOX" if name.upper() == "INBOX" else name
-        found = self.db.execute("SELECT key FROM mailbox WHERE name = ?", (name,)).fetchone()
+        found = self.db.execute("SELECT key FROM mailbox WHERE name = ?", (self.mailbox_name(name),)).fetchone()
         if not found:
             raise No("[NONEXISTENT] No such mailbox")
         key: int = found[0]

@@ -11,15 +11,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .. import keys
-from ..command import is_flag
+from ..command import append_id, copy_id, is_flag
 from ..envelope import string
+from ..message import with_crlf
 from . import names
 from .fetch import Fetch
 from .grammar import BadCommand, Parser
 from .search import Search
 from .session import SYSTEM_FLAGS, No, Selected, Session
 
-CAPABILITY = "IMAP4rev1 SASL-IR"
+CAPABILITY = "IMAP4rev1 SASL-IR UIDPLUS"
 APPEND_MAX = 50 << 20  # octets: with padding still a frame
 FAILURES_MAX = 3  # of logins, before BYE
 FAILURE_DELAY = 2.0  # seconds, times the failures so far
@@ -290,17 +291,28 @@ def append(session: Session, parser: Parser) -> str:
     parser.end()
     if not octets:
         raise No("An empty message is none")
-    mailbox_id = _target(session, name)
+    mailbox_id, nonce = _target(session, name), os.urandom(16)
     row = {
         "do": "append",
         "mailbox": mailbox_id.hex(),
         "flags": flags,
         "date": date,
         "size": len(octets),
-        "nonce": os.urandom(16).hex(),
+        "nonce": nonce.hex(),
     }
     session.change([row], octets)
-    return "APPEND completed"
+    return _appended(session, name, append_id(nonce, with_crlf(octets)))
+
+
+def _appended(session: Session, name: str, message_id: bytes) -> str:
+    """Return the OK that says which UID a message has got (RFC 4315 section 3)."""
+    where = (
+        "SELECT uidvalidity, uid FROM message JOIN mailbox ON mailbox.key = message.mailbox"
+        " WHERE message.id = ? AND name = ?"
+    )
+    found = session.db.execute(where, (message_id, session.mailbox_name(name))).fetchone()
+    code = f"[APPENDUID {found[0]} {found[1]}] " if found else ""
+    return f"{code}APPEND completed"
 
 
 def _target(session: Session, name: str) -> bytes:
@@ -325,7 +337,7 @@ def close(session: Session, parser: Parser) -> str:
     parser.end()
     selected = _selected(session)
     if not selected.read_only:
-        _expunge(session, selected)
+        _expunge(session, selected, None)
     session.selected = None
     return "CLOSE completed"
 
@@ -333,17 +345,24 @@ def close(session: Session, parser: Parser) -> str:
 @verb((SELECTED,))
 def expunge(session: Session, parser: Parser) -> str:
     parser.end()
-    selected = _writable(session)
-    _expunge(session, selected)
+    _expunge(session, _writable(session), None)
     return "EXPUNGE completed"
 
 
-def _expunge(session: Session, selected: Selected) -> None:
-    deleted = [
-        message_id
-        for _, _, message_id, flags in selected.rows([(1, selected.known)], "message.id, message.flags")
-        if "\\Deleted" in flags.split()
-    ]
+@verb((SELECTED,))
+def uid_expunge(session: Session, parser: Parser) -> str:
+    """Expunge only some of what is marked \\Deleted (RFC 4315 section 2.1)."""
+    parser.space()
+    selected = _writable(session)
+    ranges = selected.ranges(parser.sequence_set(), by_uid=True)
+    parser.end()
+    _expunge(session, selected, ranges)
+    return "EXPUNGE completed"
+
+
+def _expunge(session: Session, selected: Selected, ranges: list[tuple[int, int]] | None) -> None:
+    rows = selected.rows([(1, selected.known)] if ranges is None else ranges, "message.id, message.flags")
+    deleted = [message_id for _, _, message_id, flags in rows if "\\Deleted" in flags.split()]
     session.change_messages([{"do": "expunge"}], deleted)
 
 
@@ -467,9 +486,34 @@ def _copy(session: Session, parser: Parser, by_uid: bool) -> str:
     parser.space()
     name = parser.mailbox()
     parser.end()
-    row = {"do": "copy", "mailbox": _target(session, name).hex(), "nonce": os.urandom(16).hex()}
-    session.change_messages([row], [message_id for _, _, message_id in selected.rows(ranges, "message.id")])
-    return "COPY completed"
+    mailbox_id, nonce = _target(session, name), os.urandom(16)
+    sources = [(uid, message_id) for _, uid, message_id in selected.rows(ranges, "message.id")]
+    row = {"do": "copy", "mailbox": mailbox_id.hex(), "nonce": nonce.hex()}
+    session.change_messages([row], [message_id for _, message_id in sources])
+    return _copied(session, mailbox_id, [(uid, copy_id(nonce, message_id)) for uid, message_id in sources])
+
+
+def _copied(session: Session, mailbox_id: bytes, copies: list[tuple[int, bytes]]) -> str:
+    """Return the OK that says which UIDs the copies have got (RFC 4315 section 3)."""
+    key, uidvalidity = session.db.execute("SELECT key, uidvalidity FROM mailbox WHERE id = ?", (mailbox_id,)).fetchone()
+    query = "SELECT uid FROM message WHERE id = ? AND mailbox = ?"
+    pairs = [(uid, session.db.execute(query, (copy, key)).fetchone()) for uid, copy in copies]
+    there = [(uid, found[0]) for uid, found in pairs if found]
+    if not there:
+        return "COPY completed"
+    sources, targets = (uid_set([pair[side] for pair in there]) for side in (0, 1))
+    return f"[COPYUID {uidvalidity} {sources} {targets}] COPY completed"
+
+
+def uid_set(uids: list[int]) -> str:
+    """Return UIDs, in their order, as a uid-set: runs as ranges."""
+    ranges: list[list[int]] = []
+    for uid in uids:
+        if ranges and uid == ranges[-1][1] + 1:
+            ranges[-1][1] = uid
+        else:
+            ranges.append([uid, uid])
+    return ",".join(str(first) if first == last else f"{first}:{last}" for first, last in ranges)
 
 
 def _selected(session: Session) -> Selected:
