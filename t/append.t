@@ -47,7 +47,7 @@ expect "a whole stream" 0 '' '' pipe 'cspool-append spool <stream'
 expect "what another spool holds" 0 '' '' pipe 'cspool-fetch spool | cspool-append spool'
 
 # What stands unacknowledged behind the end is left there, and never read.
-log=$(ls spool/*.log)
+log=$(echo spool/*.log)
 good=$(wc -c <"$log") good_sum=$(cksum <"$log")
 head -c 700 stream >>"$log"
 expect "an append after a crash" 0 '' '' pipe 'cspool-append spool <stream'
@@ -71,7 +71,7 @@ expect "behind the end there is nothing" 0 '' '' pipe 'cspool-fetch --after=99 s
 expect "no number" 64 '' 'cspool-fetch: --after=x: not a number' cspool-fetch --after=x spool
 
 # The log shorter than head says: damaged, and no place for mail.
-log=$(ls spool/*.log | tail -1)
+log=$(find spool -name '*.log' | sort | tail -1)
 cp -R spool whole
 truncate -s -1 "$log"
 expect "no append to a damaged log" 75 '' 'cspool-append: *shorter than it was*' pipe 'cspool-append spool <stream'

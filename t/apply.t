@@ -42,7 +42,6 @@ expect "not a database" 78 '' 'cspool-apply: stream: not a message database *' \
 
 # Logs that contradict what has been seen: exit 76, and nothing is applied.
 cp -R "$HOME/spool" "$HOME/forked"
-before=$(on laptop pipe 'cspool-fetch' | cksum)
 cspool-mkspool "$HOME/fresh"
 expect "another spool" 76 '' 'cspool-apply: the spool is another one: *' \
 	on laptop pipe 'cspool-fetch ~/fresh | cspool-apply'

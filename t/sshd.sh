@@ -1,7 +1,7 @@
 # A real sshd on loopback, for this user, with a configuration of its own:
 # sourced after tap.sh. Afterwards `ssh spoolhost` reaches it.
 
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154 # scratch and pids are those of tap.sh
 need ssh ssh-keygen python3
 sshd=$(command -v sshd || echo /usr/sbin/sshd)
 [ -x "$sshd" ] || skip_all "sshd is not installed"

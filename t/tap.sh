@@ -49,14 +49,14 @@ need() {
 
 # ok NAME COMMAND...: the command succeeds.
 ok() {
-	name=$1
+	what=$1
 	shift
 	count=$((count + 1))
 	if "$@" >ok.log 2>&1; then
-		echo "ok $count - $name"
+		echo "ok $count - $what"
 	else
 		failed=$((failed + 1))
-		echo "not ok $count - $name"
+		echo "not ok $count - $what"
 		sed 's/^/# /' ok.log
 	fi
 }
@@ -76,16 +76,16 @@ is() {
 # expect NAME STATUS STDOUT STDERR COMMAND...: run a command and compare all
 # three; the texts are shell patterns. What it wrote is in the files out and err.
 expect() {
-	name=$1 want_status=$2 want_out=$3 want_err=$4
+	what=$1 want_status=$2 want_out=$3 want_err=$4
 	shift 4
 	"$@" >out 2>err
 	status=$?
 	count=$((count + 1))
 	if [ "$status" -eq "$want_status" ] && matches "$(tr -d '\0' <out)" "$want_out" && matches "$(cat err)" "$want_err"; then
-		echo "ok $count - $name"
+		echo "ok $count - $what"
 	else
 		failed=$((failed + 1))
-		echo "not ok $count - $name"
+		echo "not ok $count - $what"
 		{
 			echo "status $status, expected $want_status"
 			echo "stdout: $(tr -d '\0' <out)"
@@ -105,6 +105,14 @@ matches() {
 # pipe SCRIPT: run a pipeline, its status that of its last stage, as .forward sees it.
 pipe() {
 	sh -c "$1"
+}
+
+# to_nobody COMMAND...: run a command whose standard output is a pipe that nobody reads.
+to_nobody() {
+	python3 -c 'import os, subprocess, sys
+out, into = os.pipe()
+os.close(out)
+sys.exit(subprocess.run(sys.argv[1:], stdout=into).returncode)' "$@"
 }
 
 # await COMMAND...: wait until the command succeeds, for half a minute at most.

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from . import keys
 from .command import INBOX
 from .errors import BadConfig, NoInput
 
@@ -177,6 +178,16 @@ def opened(path: str, create: bool = False) -> Iterator[sqlite3.Connection]:
 def cursor(db: sqlite3.Connection) -> Cursor:
     """Return how far this database has applied the log."""
     return Cursor(*db.execute("SELECT spool, number, chain, user, device FROM cursor").fetchone())
+
+
+def check_key(db: sqlite3.Connection, sign: bytes) -> None:
+    """Raise BadConfig when this database belongs to another key (its Ed25519 half) than `sign`.
+
+    With another key all mail would be set aside, and the cursor would move past it.
+    """
+    user = cursor(db).user
+    if user is not None and user != sign:
+        raise BadConfig(f"not the key of this message database ({keys.short(user)})")
 
 
 def add_mailbox(db: sqlite3.Connection, mailbox_id: bytes, column: str, name: str) -> int:

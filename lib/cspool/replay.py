@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from . import command, database, frame, keys, outbox, record, view
 from .command import FIRST, Fields
-from .errors import BadConfig, Contradiction, DataError, Failure, TooOld
+from .errors import Contradiction, DataError, Failure, TooOld
 from .fold import Layer
 from .frame import Frame
 from .keys import SecretKey
@@ -42,6 +42,7 @@ class Replay:
         if one is None or one.number != frame.HEAD_NUMBER:
             raise DataError("standard input: not read from a spool (no head in front)")
         head = Head.parse(one.record, "standard input")
+        database.check_key(self.db, self.key.public.sign)
         self._begin()
         try:
             self._check_head(head)
@@ -66,13 +67,7 @@ class Replay:
         self.due = time.monotonic() + TRANSACTION
         cursor = database.cursor(self.db)
         self.spool, self.number, self.chain = cursor.spool, cursor.number, cursor.chain or b""
-        user = self.key.public.sign
-        if cursor.user is None:
-            self.db.execute("UPDATE cursor SET user = ?", (user,))
-        elif cursor.user != user:
-            # With another key all mail would be set aside, and the cursor would move past it.
-            self.db.execute("ROLLBACK")
-            raise BadConfig(f"not the key of this message database ({keys.short(cursor.user)})")
+        self.db.execute("UPDATE cursor SET user = ?", (self.key.public.sign,))
 
     def _commit(self) -> None:
         update = "UPDATE cursor SET spool = ?, number = ?, chain = ?"

@@ -1,0 +1,38 @@
+#!/bin/sh
+# make install: works without the source tree, and uninstall leaves nothing.
+. "$(dirname "$0")/tap.sh"
+need make
+
+python=$(command -v python3)
+expect "make install" 0 '*' '' make -C "$top" install DESTDIR="$scratch/root" PREFIX=/opt/cspool PYTHON="$python"
+bin=$scratch/root/opt/cspool/bin
+is "$(head -1 "$bin/cspool-seal")" "#!$python" "the interpreter is fixed"
+is "$(cd "$bin" && echo *)" "$(cd "$top/bin" && echo *)" "all tools are there"
+ok "manual pages are where man looks" test -f "$scratch/root/opt/cspool/share/man/man8/cspool-imapd.8"
+PATH=$bin:/usr/bin:/bin
+expect "an installed tool runs" 0 "cspool-keygen *" '' cspool-keygen --version
+make_homes
+printf 'Subject: one\n\n1\n' | deliver
+expect "the installed tools work together" 0 '' '' on laptop pipe 'cspool-fetch | cspool-apply'
+is "$(on laptop count_messages)" 1 "on a message"
+ok "in a directory with modules of the same names" sh -c "mkdir odd && cd odd && echo 'raise SystemExit(9)' >frame.py && cspool-seal --version"
+PATH=${VENV:-$top/.venv}/bin:$PATH
+expect "make uninstall" 0 '*' '' make -C "$top" uninstall DESTDIR="$scratch/root" PREFIX=/opt/cspool
+is "$(find "$scratch/root" ! -type d)" "" "leaves no file"
+
+# The distribution's own packages: the system's Python with docopt 0.6.2.
+if /usr/bin/python3 -c 'import nacl, docopt, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+	make -s -C "$top" install DESTDIR="$scratch/system" PREFIX=/usr PYTHON=/usr/bin/python3
+	PATH=$scratch/system/usr/bin:/usr/bin:/bin
+	rm -rf "$HOME" && mkdir "$HOME"
+	make_homes
+	printf 'Subject: one\n\n1\n' | deliver
+	expect "works with the distribution's packages" 0 '' '' on laptop pipe 'cspool-fetch | cspool-apply'
+	expect "usage too" 64 '' 'cspool-trust: usage: *' cspool-trust
+	expect "and help" 0 'Say which mail hosts*' '' cspool-trust --help
+else
+	[ -z "${CSPOOL_NO_SKIP:-}" ] || ok "the distribution's packages must not be skipped" false
+	echo "# the distribution's python3-nacl and python3-docopt: skipped, not installed"
+fi
+
+done_testing

@@ -1,0 +1,105 @@
+"""The test vectors are what the manual pages say, and what this implementation reads."""
+
+import io
+import subprocess
+from pathlib import Path
+
+import pytest
+from cspool import command, frame, keys, record
+from cspool.errors import BadConfig, DataError, TryAgain
+from cspool.spool import Spool
+
+VECTORS = Path(__file__).resolve().parent / "vectors"
+BAD_RECORDS = sorted(path.name for path in VECTORS.glob("records/bad-*"))
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """Read a secret key; a checkout does not keep its mode."""
+
+    def read(name, passphrase=b""):
+        path = tmp_path / name
+        path.write_bytes((VECTORS / "keys" / name).read_bytes())
+        path.chmod(0o600)
+        return keys.read_secret(str(path), lambda _: passphrase)
+
+    return read
+
+
+def test_keys(secret):
+    alice = secret("alice")
+    assert alice.public == keys.read_public(str(VECTORS / "keys/alice.pub"))
+    assert alice.public == keys.SecretKey(bytes(range(32)), "alice@laptop").public
+    assert alice.public.box.hex() == "7bf7d600ee7a6c083046316ef99133b8bf8a5876fdc7a7553224f52c3036e77e"
+    assert alice.public.sign.hex() == "13c5d60e4a0f7aaba6b0122616a61f6ccd9bf2530e9e3563661ec688b6242333"
+    assert secret("alice-locked", b"correct horse battery staple").public == alice.public
+    assert secret("host").public == keys.read_public(str(VECTORS / "keys/host.pub"))
+    with pytest.raises(BadConfig):
+        keys.read_public(str(VECTORS / "keys/mistyped.pub"))
+
+
+@pytest.mark.parametrize("name, sender", [("deliver", "host"), ("deflated", "host"), ("change", "alice")])
+def test_records(secret, name, sender):
+    opened = record.open_with(secret("alice"), (VECTORS / "records" / name).read_bytes())
+    assert opened.sender == secret(sender).public.sign
+    assert opened.body == (VECTORS / f"records/{name}.body").read_bytes()
+    assert command.decode(opened.body)[0]["command"] == name.replace("deflated", "deliver")
+
+
+@pytest.mark.parametrize("name", BAD_RECORDS)
+def test_bad_records(secret, name):
+    with pytest.raises(DataError):
+        record.open_with(secret("alice"), (VECTORS / "records" / name).read_bytes())
+
+
+def test_there_are_bad_records():
+    assert len(BAD_RECORDS) == 8
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("empty", []),
+        ("two", [b"record one", b"record two"]),
+        ("nothing", TryAgain),
+        ("cut-in-header", TryAgain),
+        ("cut-in-record", TryAgain),
+        ("cut-before-end", TryAgain),
+        ("bad-crc", DataError),
+        ("bad-count", DataError),
+        ("bad-tail", DataError),
+        ("bad-length", DataError),
+    ],
+)
+def test_streams(name, expected):
+    stream = io.BytesIO((VECTORS / "streams" / name).read_bytes())
+    if isinstance(expected, list):
+        assert [one.record for one in frame.read(stream)] == expected
+    else:
+        with pytest.raises(expected):
+            list(frame.read(stream))
+
+
+def test_spool(secret):
+    fetched = subprocess.run(["cspool-fetch", "--after=0", VECTORS / "spool"], stdout=subprocess.PIPE, check=True)
+    assert fetched.stdout == (VECTORS / "streams/fetched").read_bytes()
+    frames = list(frame.read(io.BytesIO(fetched.stdout)))
+    head = Spool(str(VECTORS / "spool")).read_head()
+    assert frames[0].record == head.text()
+    chain, lines = frame.first_chain(head.spool), []
+    for one in frames[1:]:
+        lines.append(f"{one.number} {chain.hex()}\n")
+        assert one.chain == chain
+        chain = frame.next_chain(chain, one.number, one.record)
+    assert "".join([*lines, f"{head.next} {chain.hex()}\n"]) == (VECTORS / "spool-chain").read_text()
+    assert head.chain == chain
+    assert record.open_with(secret("alice"), frames[1].record).sender == secret("host").public.sign
+
+
+def test_ids():
+    """Ids are permanent: these must never come out differently."""
+    message = b"From: bob@example.org\r\nSubject: vector\r\n\r\nThe quick brown fox.\r\n"
+    assert command.delivery_id("INBOX", message).hex() == "1f4ed80a812c03c7ef88e2986f4ca39b"
+    assert command.append_id(b"n" * 16, message).hex() == "521c32aa2bc903c16bc247cd00240dc6"
+    assert command.copy_id(b"n" * 16, b"i" * 16).hex() == "448f31795f1fdedb80a79b34b8f29d50"
+    assert command.delivered_mailbox_id(b"s" * 16, 7).hex() == "9286500aa01f34693d27898d202f83d2"

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Every tool: --help, --version, nonsense, and a manual page with the same options and synopsis.
+. "$(dirname "$0")/tap.sh"
+
+options() { grep -oE -- '--[a-z-]+' | sort -u | tr '\n' ' '; }
+
+for tool in "$top"/bin/cspool-*; do
+	name=$(basename "$tool")
+	page=$(echo "$top/man/$name".*)
+	expect "$name --help" 0 "*Usage: $name *--version*" '' "$name" --help
+	is "$(sed -n 's/^  \(--[a-z-]*\).*/\1/p' out | options)" \
+		"$(sed -n 's/^\.It Fl -\([a-z-]*\).*/--\1/p' "$page" | options)" "$name(1): the options of the usage"
+	is "$(sed -n '/^Usage:/,/^$/p' out | options)" \
+		"$(sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESCRIPTION/p' "$page" | sed 's/Fl -\([a-z]\)/--\1/g; s/| -version/--version/; s/| \(-[a-z]\)/-\1/g' | options)" \
+		"$name(1): the synopsis of the usage"
+	expect "$name --version" 0 "$name [0-9]*.[0-9]*" '' "$name" --version
+	expect "$name --nonsense" 64 '' "$name: usage: $name*" "$name" --nonsense
+	expect "$name a b c" 64 '' "$name: usage: $name*" "$name" a b c
+	expect "$name --help, nobody reads" 75 '' '' to_nobody "$name" --help
+	expect "$name --help, no room" 75 '' "$name: no space left on device" pipe "$name --help >/dev/full"
+	ok "$name: in the README" grep -q "^    $name " "$top/README"
+	ok "$name: in cspool(7)" grep -q "^\.It Xr $name " "$top/man/cspool.7"
+done
+
+done_testing

@@ -1,0 +1,117 @@
+"""Make the test vectors in this directory anew (README says what they are).
+
+Sealing is random, so every run gives other records: run it only when a format
+changes, and read what changed.
+"""
+
+import shutil
+import struct
+import sys
+from pathlib import Path
+
+here = Path(__file__).resolve().parent
+sys.path.insert(0, str(here.parent.parent / "lib"))
+
+from cspool import command, frame, keys, record, spool  # noqa: E402
+
+PASSPHRASE = b"correct horse battery staple"
+MESSAGE = b"From: bob@example.org\r\nSubject: vector\r\n\r\nThe quick brown fox.\r\n"
+
+alice = keys.SecretKey(bytes(range(32)), "alice@laptop")
+host = keys.SecretKey(bytes(range(32, 64)), "mail@example.org")
+stranger = keys.SecretKey(bytes(range(64, 96)))
+
+
+def write(name: str, octets: bytes) -> None:
+    path = here / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(octets)
+
+
+def make_keys() -> None:
+    write("keys/alice", (keys.secret_line(bytes(range(32)), "alice@laptop") + "\n").encode())
+    write("keys/alice.pub", (alice.public.line() + "\n").encode())
+    write("keys/alice-locked", (keys.secret_line(bytes(range(32)), "alice@laptop", PASSPHRASE) + "\n").encode())
+    write("keys/host", (keys.secret_line(bytes(range(32, 64)), "mail@example.org") + "\n").encode())
+    write("keys/host.pub", (host.public.line() + "\n").encode())
+    line = alice.public.line()
+    write("keys/mistyped.pub", line.replace(line[20], "A" if line[20] != "A" else "B", 1).encode())
+
+
+def sealed(plaintext: bytes, version: int = record.VERSION) -> bytes:
+    return bytes([version]) + alice.public.seal(plaintext + bytes(record.padded(len(plaintext)) - len(plaintext)))
+
+
+def make_records() -> None:
+    deliver = command.deliver(MESSAGE, 1795507200)
+    long = command.deliver(MESSAGE + b"The lazy dog.\r\n" * 500, 1795507200, "Lists/Ünïcode")
+    change = command.encode(
+        {
+            "command": "change",
+            "spool": "00" * 15 + "01",
+            "device": "d0" * 16,
+            "counter": 1,
+            "previous": "00" * 32,
+            "number": 1,
+            "chain": "cc" * 32,
+            "changes": [
+                {"do": "add-flags", "flags": ["\\Seen", "$Forwarded"], "ids": "1d" * 16 + "2d" * 16},
+                {"do": "append", "mailbox": "00" * 16, "flags": [], "date": 1795507200, "size": len(MESSAGE),
+                 "nonce": "0e" * 16},
+            ],
+        },
+        MESSAGE,
+    )  # fmt: skip
+    for name, body, sender in (("deliver", deliver, host), ("deflated", long, host), ("change", change, alice)):
+        write(f"records/{name}.body", body)
+        write(f"records/{name}", record.seal(body, sender, alice.public))
+    plaintext = alice.open((here / "records/deliver").read_bytes()[1:])
+    write("records/bad-version", sealed(plaintext, 2))
+    write("records/bad-box", (here / "records/deliver").read_bytes()[:-1] + b"\0")
+    write("records/bad-recipient", record.seal(deliver, host, stranger.public))
+    write("records/bad-signature", sealed(alice.public.sign + plaintext[32:]))
+    write("records/bad-flags", sealed(plaintext[:96] + b"\2" + plaintext[97:]))
+    write("records/bad-length", sealed(plaintext[:97] + struct.pack(">I", 5000) + plaintext[101:]))
+    write("records/bad-deflate", sealed(plaintext[:96] + b"\1" + plaintext[97:]))
+    forwarded = stranger.open((here / "records/bad-recipient").read_bytes()[1:])
+    write("records/bad-forwarded", sealed(forwarded))
+
+
+def make_streams() -> None:
+    one = frame.encode(b"record one")
+    write("streams/empty", frame.encode_end(0))
+    write("streams/two", one + frame.encode(b"record two") + frame.encode_end(2))
+    write("streams/cut-in-header", one[:20])
+    write("streams/cut-in-record", one[:-1])
+    write("streams/cut-before-end", one)
+    write("streams/nothing", b"")
+    write("streams/bad-crc", one[:-1] + b"X" + frame.encode_end(1))
+    write("streams/bad-count", one + frame.encode_end(2))
+    write("streams/bad-tail", one + frame.encode_end(1) + b"\n")
+    write("streams/bad-length", struct.pack(">IIQ32s", frame.LIMIT + 1, 0, 0, bytes(32)))
+
+
+def make_spool() -> None:
+    path = here / "spool"
+    shutil.rmtree(path, ignore_errors=True)
+    spool.create(str(path))
+    made = spool.Spool(str(path))
+    deliver = command.deliver(MESSAGE, 1795507200)
+    made.append([record.seal(deliver, host, alice.public), b"junk"])
+    made.append([record.seal(command.deliver(MESSAGE, 0, "Drafts"), alice, alice.public)], rotate=1)
+    head, frames = made.frames(0)
+    count = head.next
+    write("streams/fetched", frame.encode_head(head.text()) + b"".join(frames) + frame.encode_end(count))
+    chain, lines = frame.first_chain(head.spool), []
+    for one in frame.read((here / "streams/fetched").open("rb")):
+        if one.number != frame.HEAD_NUMBER:
+            lines.append(f"{one.number} {one.chain.hex()}\n")
+            chain = frame.next_chain(one.chain, one.number, one.record)
+    write("spool-chain", "".join([*lines, f"{count} {chain.hex()}\n"]).encode())
+
+
+if __name__ == "__main__":
+    make_keys()
+    make_records()
+    make_streams()
+    make_spool()
