@@ -34,6 +34,14 @@ cspool-apply: record 6 is set aside: delivered by a key that is not trusted (*)'
 is "$(on laptop count_messages)" 4 "do not block what comes after"
 expect "and are said once" 0 '' '' on laptop pipe 'cspool-fetch | cspool-apply'
 
+# A full disk, for which a limit on the size of files stands.
+head -c 3000000 /dev/urandom | base64 | deliver
+expect "no room for a message" 75 '' 'cspool-apply: *mail.db: *' \
+	on laptop sh -c 'cspool-fetch >new; ulimit -f 2000; cspool-apply <new'
+is "$(on laptop count_messages)" 4 "leaves the database as it was"
+expect "and it goes on when there is room" 0 '' '' on laptop pipe 'cspool-fetch | cspool-apply'
+is "$(on laptop count_messages)" 5 "with that message"
+
 # Another key, or another home's database.
 expect "not the key of this database" 78 '' 'cspool-apply: not the key of this message database *' \
 	on laptop pipe 'cspool-fetch --after=0 | cspool-apply --key=stranger'
@@ -47,29 +55,29 @@ expect "another spool" 76 '' 'cspool-apply: the spool is another one: *' \
 	on laptop pipe 'cspool-fetch ~/fresh | cspool-apply'
 printf 'Subject: five\n\n1\n' | deliver
 on laptop pipe 'cspool-fetch | cspool-apply'
-expect "rolled back" 76 '' 'cspool-apply: the log ends at record 7, but record 8 has been seen' \
+expect "rolled back" 76 '' 'cspool-apply: the log ends at record 8, but record 9 has been seen' \
 	on laptop pipe 'cspool-fetch ~/forked | cspool-apply'
 printf 'Subject: other five\n\n1\n' | on mailhost pipe 'cspool-seal | cspool-append ~/forked'
-expect "forked, of the same length" 76 '' 'cspool-apply: the log up to record 8 is not the one that has been seen' \
+expect "forked, of the same length" 76 '' 'cspool-apply: the log up to record 9 is not the one that has been seen' \
 	on laptop pipe 'cspool-fetch ~/forked | cspool-apply'
 printf 'Subject: other six\n\n1\n' | on mailhost pipe 'cspool-seal | cspool-append ~/forked'
-expect "forked, and longer" 76 '' 'cspool-apply: record 9 does not continue the log that has been seen' \
+expect "forked, and longer" 76 '' 'cspool-apply: record 10 does not continue the log that has been seen' \
 	on laptop pipe 'cspool-fetch ~/forked | cspool-apply'
-is "$(on laptop count_messages)" 5 "nothing of it was applied"
-expect "records left out" 76 '' 'cspool-apply: records 9 to 9 are missing' on laptop pipe \
-	'printf "Subject: six\n\n1\n" | CSPOOL_HOME=~/mailhost cspool-seal | cspool-append; cspool-fetch --after=9 | cspool-apply'
+is "$(on laptop count_messages)" 6 "nothing of it was applied"
+expect "records left out" 76 '' 'cspool-apply: records 10 to 10 are missing' on laptop pipe \
+	'printf "Subject: six\n\n1\n" | CSPOOL_HOME=~/mailhost cspool-seal | cspool-append; cspool-fetch --after=10 | cspool-apply'
 printf 'Subject: seven\n\n1\n' | deliver
-expect "records left out in front" 76 '' 'cspool-apply: records 9 to 9 are missing' \
-	on laptop pipe 'cspool-fetch --after=9 | cspool-apply'
+expect "records left out in front" 76 '' 'cspool-apply: records 10 to 10 are missing' \
+	on laptop pipe 'cspool-fetch --after=10 | cspool-apply'
 expect "the true log goes on" 0 '' '' on laptop pipe 'cspool-fetch | cspool-apply'
-is "$(on laptop count_messages)" 7 "to the last message"
+is "$(on laptop count_messages)" 8 "to the last message"
 
 # Two clients that were shown different logs meet again: the change says what its author has seen.
 expect "a client on the fork" 65 '' '*set aside*' on desktop pipe 'cspool-fetch ~/forked | cspool-apply'
 on desktop imap 'a SELECT INBOX' 'b STORE 1 +FLAGS (\Flagged)' >out
 on desktop pipe 'cspool-outbox | cspool-append ~/spool'
 expect "its changes prove the fork to the others" 76 '' \
-	'cspool-apply: the device that wrote record 11 has seen another log up to record 9' \
+	'cspool-apply: the device that wrote record 12 has seen another log up to record 10' \
 	on laptop pipe 'cspool-fetch | cspool-apply'
 
 done_testing

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from . import keys
 from .command import INBOX
-from .errors import BadConfig, NoInput
+from .errors import BadConfig, NoInput, TryAgain
 
 VERSION = 1  # PRAGMA user_version
 APPLICATION = 0x6373706C  # "cspl", PRAGMA application_id
@@ -126,6 +126,8 @@ def open_database(path: str, create: bool = False) -> sqlite3.Connection:
         if create and version == (0, 0):
             _create(db)
             version = _version(db)
+    except sqlite3.OperationalError as error:
+        raise TryAgain(f"{path}: {error}") from None
     except sqlite3.DatabaseError as error:
         raise BadConfig(f"{path}: not a message database ({error})") from None
     if version != (APPLICATION, VERSION):
@@ -160,17 +162,29 @@ def writing(db: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        db.execute("ROLLBACK")
+        roll_back(db)
         raise
     db.execute("COMMIT")
 
 
+def roll_back(db: sqlite3.Connection) -> None:
+    """Undo the transaction, unless SQLite has already done so, as it does on a full disk."""
+    if db.in_transaction:
+        db.execute("ROLLBACK")
+
+
 @contextmanager
 def opened(path: str, create: bool = False) -> Iterator[sqlite3.Connection]:
-    """Open a message database as `open_database` does, and close it after the block."""
+    """Open a message database as `open_database` does, and close it after the block.
+
+    Raises TryAgain in the block's place when SQLite cannot read or write: the
+    disk is full or broken, or another writer does not come to an end.
+    """
     db = open_database(path, create)
     try:
         yield db
+    except sqlite3.OperationalError as error:
+        raise TryAgain(f"{path}: {error}") from None
     finally:
         db.close()
 

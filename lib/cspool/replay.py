@@ -56,7 +56,7 @@ class Replay:
             self._commit()
             raise
         except BaseException:
-            self.db.execute("ROLLBACK")
+            database.roll_back(self.db)
             raise
         self._commit()
 
@@ -70,8 +70,8 @@ class Replay:
         self.db.execute("UPDATE cursor SET user = ?", (self.key.public.sign,))
 
     def _commit(self) -> None:
-        update = "UPDATE cursor SET spool = ?, number = ?, chain = ?"
-        self.db.execute(update, (self.spool, self.number, self.chain or None))
+        if self.spool is not None:
+            self.db.execute("UPDATE cursor SET number = ?, chain = ?", (self.number, self.chain))
         self.db.execute("DELETE FROM history WHERE number < ? AND number % ?", (self.number - HISTORY, HISTORY_STEP))
         outbox.freeze(self.db)
         view.refresh(self.db, self.folded)
@@ -82,6 +82,7 @@ class Replay:
         """Stop when the head alone contradicts what has been applied."""
         if self.spool is None:
             self.spool, self.chain = head.spool, frame.first_chain(head.spool)
+            self.db.execute("UPDATE cursor SET spool = ?, chain = ?", (self.spool, self.chain))
         if head.spool != self.spool:
             raise Contradiction(f"the spool is another one: {head.spool.hex()}, not {self.spool.hex()}")
         if head.next - 1 < self.number:

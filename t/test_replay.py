@@ -1,0 +1,307 @@
+"""Many machines, one mailbox: whatever they do, and in whatever order they push and fetch, they converge.
+
+The reference is written here, independently of fold.py, and as simply as it
+can be: a dictionary, and the log read from the start.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from cspool import command, database, frame, keys, outbox, record, view
+from cspool.frame import Frame
+from cspool.replay import Replay
+from cspool.spool import Head
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+ALICE = keys.SecretKey(b"a" * 32)
+HOST = keys.SecretKey(b"h" * 32)
+SPOOL = b"spool id 16 octs"
+
+FLAGS = ["\\Seen", "\\Flagged", "keyword"]
+
+
+class Log:
+    """A spool in memory."""
+
+    def __init__(self):
+        self.records, self.bodies, self.chains = [], [], [frame.first_chain(SPOOL)]
+
+    def append(self, body, sender):
+        sealed = record.seal(body, sender, ALICE.public)
+        self.records.append(sealed)
+        self.bodies.append((sender, body))
+        self.chains.append(frame.next_chain(self.chains[-1], len(self.records), sealed))
+
+    def stream(self, after, end):
+        head = Head(SPOOL, end + 1, self.chains[end], 1, "-", 0, 0, bytes(32))
+        yield Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text())
+        for number in range(after + 1, end + 1):
+            yield Frame(number, self.chains[number - 1], self.records[number - 1])
+
+
+class Device:
+    """One message database."""
+
+    def __init__(self, directory, name):
+        self.path = str(directory / name)
+        self.db = database.open_database(self.path, create=True)
+
+    def change(self, *rows, octets=b""):
+        with database.writing(self.db):
+            view.change(self.db, list(rows), octets)
+
+    def push(self, log, most=None):
+        for body in list(outbox.bodies(self.db))[:most]:
+            log.append(body, ALICE)
+
+    def fetch(self, log, end=None):
+        end = len(log.records) if end is None else end
+        number = database.cursor(self.db).number
+        if end >= number:
+            Replay(self.db, ALICE).run(log.stream(number, end))
+
+    def ids(self):
+        return [one for (one,) in self.db.execute("SELECT id FROM message WHERE mailbox IS NOT NULL ORDER BY id")]
+
+    def state(self, prefix=""):
+        rows = self.db.execute(
+            f"SELECT mailbox.{prefix}name, message.id, {prefix}flags FROM message"
+            f" JOIN mailbox ON mailbox.key = {prefix}mailbox"
+        )
+        return Counter((name, message_id, flags) for name, message_id, flags in rows)
+
+    def seen_by_imap(self):
+        """UID, flags and MODSEQ of each message, as a client would have them."""
+        rows = self.db.execute("SELECT id, mailbox, uid, flags, modseq FROM message WHERE mailbox IS NOT NULL")
+        return {message_id: row for message_id, *row in rows}
+
+
+def reference(log):
+    """The fold of the log, from its definition in cspool-record(5)."""
+    messages, gone, lines, trusted, waiting = {}, set(), {}, set(), []
+
+    def deliver(fields, octets):
+        message_id = command.delivery_id(fields["mailbox"], octets)
+        if message_id not in messages and message_id not in gone:
+            messages[message_id] = (fields["mailbox"], set())
+
+    for sender, body in log.bodies:
+        fields, octets = command.decode(body)
+        if fields["command"] == "deliver":
+            if sender is ALICE or sender.public.sign in trusted:
+                deliver(fields, octets)
+            else:
+                waiting.append((sender.public.sign, fields, octets))
+            continue
+        counter, last = lines.get(fields["device"], (0, bytes(32)))
+        if (fields["counter"], fields["previous"]) != (counter + 1, last):
+            continue
+        lines[fields["device"]] = (fields["counter"], command.body_hash(body))
+        for change in fields["changes"]:
+            there = [one for one in change.get("ids", []) if one in messages]
+            match change["do"]:
+                case "add-flags":
+                    for one in there:
+                        messages[one][1].update(change["flags"])
+                case "remove-flags":
+                    for one in there:
+                        messages[one][1].difference_update(change["flags"])
+                case "expunge":
+                    for one in there:
+                        del messages[one]
+                        gone.add(one)
+                case "copy":
+                    for one in there:
+                        copy = command.copy_id(change["nonce"], one)
+                        messages[copy] = ("INBOX", set(messages[one][1]))
+                case "append":
+                    message_id = command.append_id(change["nonce"], octets[: change["size"]])
+                    octets = octets[change["size"] :]
+                    messages[message_id] = ("INBOX", set(change["flags"]))
+                case "trust":
+                    trusted.add(change["key"])
+                    for _, *delivery in [one for one in waiting if one[0] == change["key"]]:
+                        deliver(*delivery)
+                    waiting = [one for one in waiting if one[0] != change["key"]]
+                case "distrust":
+                    trusted.discard(change["key"])
+    return Counter((name, message_id, " ".join(sorted(flags))) for message_id, (name, flags) in messages.items())
+
+
+devices = st.integers(0, 2)
+
+
+class Machines(RuleBasedStateMachine):
+    """Three machines and a mail host on one log."""
+
+    @initialize()
+    def start(self):
+        self.directory = Path(tempfile.mkdtemp(prefix="cspool-t."))
+        self.log = Log()
+        self.devices = [Device(self.directory, f"{number}.db") for number in range(3)]
+        self.serial = 0
+        for device in self.devices:
+            device.fetch(self.log)
+
+    def teardown(self):
+        if hasattr(self, "devices"):
+            self.converge()
+            for device in self.devices:
+                device.db.close()
+            shutil.rmtree(self.directory)
+
+    def some_ids(self, device, data):
+        ids = device.ids()
+        return data.draw(st.lists(st.sampled_from(ids), min_size=1, max_size=3, unique=True)) if ids else []
+
+    @rule(mailbox=st.sampled_from([None, "Lists/a", "Lists/b"]), again=st.booleans(), by_host=st.booleans())
+    def deliver(self, mailbox, again, by_host):
+        self.serial += not again
+        octets = f"Subject: {self.serial}\r\n\r\n".encode()
+        self.log.append(command.deliver(octets, 1, mailbox), HOST if by_host else ALICE)
+
+    @rule(device=devices, data=st.data(), add=st.booleans(), flags=st.lists(st.sampled_from(FLAGS), min_size=1))
+    def flag(self, device, data, add, flags):
+        ids = self.some_ids(self.devices[device], data)
+        row = {"do": "add-flags" if add else "remove-flags", "flags": flags, "ids": b"".join(ids).hex()}
+        self.devices[device].change(row)
+
+    @rule(device=devices, data=st.data())
+    def expunge(self, device, data):
+        ids = self.some_ids(self.devices[device], data)
+        self.devices[device].change({"do": "expunge", "ids": b"".join(ids).hex()})
+
+    @rule(device=devices, data=st.data())
+    def copy(self, device, data):
+        ids = self.some_ids(self.devices[device], data)
+        row = {"do": "copy", "mailbox": command.INBOX.hex(), "ids": b"".join(ids).hex(), "nonce": os.urandom(16).hex()}
+        self.devices[device].change(row)
+
+    @rule(device=devices, flags=st.lists(st.sampled_from(FLAGS), unique=True))
+    def append(self, device, flags):
+        octets = b"Subject: appended\r\n\r\n"
+        row = {"do": "append", "mailbox": command.INBOX.hex(), "flags": flags, "date": 1, "size": len(octets),
+               "nonce": os.urandom(16).hex()}  # fmt: skip
+        self.devices[device].change(row, octets=octets)
+
+    @rule(device=devices, trusted=st.booleans())
+    def trust(self, device, trusted):
+        row = {"do": "trust" if trusted else "distrust", "key": HOST.public.sign.hex()}
+        self.devices[device].change({**row, "comment": "host"} if trusted else row)
+
+    @rule(device=devices, most=st.none() | st.integers(0, 2))
+    def push(self, device, most):
+        """All of the outbox, or a push that was cut off; it may be pushed again any number of times."""
+        self.devices[device].push(self.log, most)
+
+    @rule(device=devices, data=st.data(), partial=st.booleans())
+    def fetch(self, device, data, partial):
+        machine = self.devices[device]
+        first = database.cursor(machine.db).number
+        end = data.draw(st.integers(first, len(self.log.records))) if partial else None
+        machine.fetch(self.log, end)
+
+    @rule(device=devices)
+    def come_back_unchanged(self, device):
+        """What a machine has done itself, pushed and fetched at once, changes nothing in its view."""
+        machine = self.devices[device]
+        machine.fetch(self.log)
+        before = machine.seen_by_imap()
+        trusts = machine.db.execute("SELECT count(*) FROM outbox WHERE changes LIKE '%trust\"%'").fetchone()[0]
+        machine.push(self.log)
+        machine.fetch(self.log)
+        if not trusts:
+            assert machine.seen_by_imap() == before
+
+    @rule(device=devices, changed=st.booleans())
+    def back_up(self, device, changed):
+        """What is changed after a backup is what a restored database does not know of."""
+        self.copy_database(device)
+        if changed:
+            self.append(device, [])
+
+    def copy_database(self, device):
+        target = database.sqlite3.connect(str(self.directory / f"{device}.backup"))
+        self.devices[device].db.backup(target)
+        target.close()
+
+    @rule(device=devices, changed=st.booleans())
+    def restore(self, device, changed):
+        """From a backup; what was changed since is in the log, and the database goes on as if it were not."""
+        backup = self.directory / f"{device}.backup"
+        if backup.exists():
+            self.replace(device)
+            shutil.copy(backup, self.devices[device].path)
+            self.devices[device] = Device(self.directory, f"{device}.db")
+            if changed:
+                self.append(device, [])
+
+    @rule(device=devices)
+    def rebuild(self, device):
+        self.replace(device)
+        self.devices[device] = Device(self.directory, f"{device}.db")
+
+    def replace(self, device):
+        self.devices[device].push(self.log)
+        self.devices[device].db.close()
+        for name in (f"{device}.db", f"{device}.db-wal", f"{device}.db-shm"):
+            (self.directory / name).unlink(missing_ok=True)
+
+    @invariant()
+    def view_is_fold_where_the_outbox_is_empty(self):
+        for device in getattr(self, "devices", []):
+            if not device.db.execute("SELECT 1 FROM outbox").fetchone():
+                assert device.state() == device.state("fold_")
+
+    @invariant()
+    def uids_are_unique_and_below_uidnext(self):
+        for device in getattr(self, "devices", []):
+            bad = device.db.execute(
+                "SELECT 1 FROM message JOIN mailbox ON mailbox.key = mailbox"
+                " WHERE uid IS NULL OR uid >= uidnext OR message.modseq > mailbox.modseq"
+            )
+            assert not bad.fetchone()
+            orphans = "SELECT 1 FROM content WHERE key NOT IN (SELECT content FROM message)"
+            assert not device.db.execute(orphans).fetchone()
+
+    def converge(self):
+        for _ in range(3):  # a device that must take a new id pushes once more
+            for device in self.devices:
+                device.fetch(self.log)
+                device.push(self.log)
+        for device in self.devices:
+            device.fetch(self.log)
+            assert not device.db.execute("SELECT 1 FROM outbox").fetchone()
+            assert device.state() == device.state("fold_") == reference(self.log)
+
+
+TestMachines = Machines.TestCase
+TestMachines.settings = settings(
+    parent=settings.get_profile("long" if os.environ.get("CSPOOL_LONG") else "check"),
+    max_examples=10_000 if os.environ.get("CSPOOL_LONG") else 200,
+    stateful_step_count=40,
+)
+
+
+def test_ten_thousand_flags_are_a_small_record(tmp_path):
+    """DESIGN: one record of at most 200 kB."""
+    device = Device(tmp_path, "mail.db")
+    device.fetch(Log())
+    ids = os.urandom(160_000).hex()
+    device.change({"do": "add-flags", "flags": ["\\Seen"], "ids": ids})
+    (body,) = outbox.bodies(device.db)
+    assert len(record.seal(body, ALICE, ALICE.public)) < 200_000
+
+
+def test_a_host_cannot_stop_a_client_with_a_command_of_the_future(tmp_path):
+    log, device = Log(), Device(tmp_path, "mail.db")
+    log.append(json.dumps({"command": "explode"}).encode() + b"\n", HOST)
+    log.append(command.deliver(b"x", 1), ALICE)
+    device.fetch(log)
+    assert sum(device.state().values()) == 1
