@@ -14,6 +14,10 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lib/cspool/__init__.p
 TOOLS := $(wildcard bin/cspool-*)
 PAGES := $(wildcard man/*.[1578])
 MODULES := $(wildcard lib/cspool/*.py lib/cspool/*/*.py)
+# A login shell has a MAIL of its own in the environment, which is not meant.
+ifneq ($(origin MAIL),command line)
+MAIL =
+endif
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 # The tools run from the tree with this in front of PATH.
@@ -32,7 +36,7 @@ $(VENV)/ready-for-tests: t/requirements.txt $(VENV)/ready
 	touch $@
 
 demo: all
-	@sh t/demo.sh
+	@sh t/demo.sh $(MAIL)
 
 check: $(VENV)/ready-for-tests
 	prove --jobs $(JOBS) t/*.t

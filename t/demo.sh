@@ -1,10 +1,10 @@
 #!/bin/sh
-# make demo: the whole suite at work in a scratch directory. MAIL="files" are
-# delivered instead of the messages in t/mail; LISTEN=1 leaves an IMAP server
-# on 127.0.0.1:1143.
+# make demo: the whole suite at work in a scratch directory. Files given as
+# arguments are delivered instead of the messages in t/mail; LISTEN=1 leaves an
+# IMAP server on 127.0.0.1:1143.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-mail=${MAIL:-$(echo "$here"/mail/*.eml)}
+[ $# -gt 0 ] || set -- "$here"/mail/*.eml
 
 demo=$(mktemp -d "${TMPDIR:-/tmp}/cspool-demo.XXXXXX")
 trap 'rm -rf "$demo"' EXIT
@@ -35,7 +35,7 @@ at laptop 'cspool-outbox | cspool-append'
 
 say "Mail arrives. The mail server runs this for each message:"
 echo 'mailhost$ cspool-seal | cspool-append || exit 75'
-for message in $mail; do
+for message; do
 	echo "  $(basename "$message"), $(wc -c <"$message" | tr -d ' ') octets"
 	CSPOOL_HOME=$demo/mailhost sh -c 'cspool-seal | cspool-append || exit 75' <"$message"
 done

@@ -7,11 +7,11 @@ sed -n '/^    mkdir -m 700/,/^$/p' "$top/README" >pipeline
 is "$(grep -c . pipeline)" 4 "the pipeline of the README has four lines"
 expect "and runs as printed" 0 '*Subject: The tea party*b OK FETCH completed*' '' sh -e pipeline
 expect "make demo runs, and shows the flag on the other machine" 0 '*desktop> FETCH*(FLAGS (*\\Flagged))*' '' \
-	env TMPDIR="$scratch" sh "$top/t/demo.sh"
+	env MAIL=/nowhere TMPDIR="$scratch" make -s -C "$top" demo VENV="${VENV:-.venv}"
 is "$(find . -maxdepth 1 -name 'cspool-demo*')" "" "and leaves nothing behind"
 printf 'Subject: given\n\nby hand\n' >own
 expect "make demo MAIL= shows what it is given" 0 '*Subject: given*' '' \
-	env MAIL="$scratch/own" TMPDIR="$scratch" sh "$top/t/demo.sh"
+	env MAIL=/nowhere TMPDIR="$scratch" make -s -C "$top" demo MAIL="$scratch/own" VENV="${VENV:-.venv}"
 
 # make demo LISTEN=1
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
