@@ -58,7 +58,7 @@ chmod 644 kept
 expect "a secret that others can read" 78 '' 'cspool-seal: kept: readable by others than its owner: chmod 600 kept' \
 	pipe 'echo mail | cspool-seal --from=kept --to=key.pub'
 chmod 600 kept
-sed 's/^cspool-key-1 ./cspool-key-1 +/' key.pub >typo.pub
+sed 's/^cspool-key-1 A/cspool-key-1 B/; t; s/^cspool-key-1 ./cspool-key-1 A/' key.pub >typo.pub
 expect "a mistyped public key" 78 '' 'cspool-seal: typo.pub: not a public key of cspool, or damaged' \
 	pipe 'echo mail | cspool-seal --from=kept --to=typo.pub'
 expect "a secret key where the public one belongs" 78 '' 'cspool-seal: kept: a secret key where *' \
