@@ -77,65 +77,138 @@ class Device:
         )
         return Counter((name, message_id, flags) for name, message_id, flags in rows)
 
+    def mailboxes(self, prefix=""):
+        return dict(self.db.execute(f"SELECT id, {prefix}name FROM mailbox WHERE {prefix}name IS NOT NULL"))
+
+    def subscribed(self, column="view"):
+        return {name for (name,) in self.db.execute(f"SELECT name FROM subscription WHERE {column}")}
+
     def seen_by_imap(self):
         """UID, flags and MODSEQ of each message, as a client would have them."""
         rows = self.db.execute("SELECT id, mailbox, uid, flags, modseq FROM message WHERE mailbox IS NOT NULL")
         return {message_id: row for message_id, *row in rows}
 
 
-def reference(log):
-    """The fold of the log, from its definition in cspool-record(5)."""
-    messages, gone, lines, trusted, waiting = {}, set(), {}, set(), []
+class Reference:
+    """The fold of a log, from its definition in cspool-record(5)."""
 
-    def deliver(fields, octets):
-        message_id = command.delivery_id(fields["mailbox"], octets)
-        if message_id not in messages and message_id not in gone:
-            messages[message_id] = (fields["mailbox"], set())
-
-    for sender, body in log.bodies:
-        fields, octets = command.decode(body)
-        if fields["command"] == "deliver":
-            if sender is ALICE or sender.public.sign in trusted:
-                deliver(fields, octets)
+    def __init__(self, log):
+        self.names = {command.INBOX: "INBOX"}  # of mailboxes, by id
+        self.same = {}  # ids that stand for another mailbox
+        self.subscribed = {"INBOX"}
+        self.messages = {}  # id: [mailbox id, flags]
+        self.gone, self.lines, self.trusted, self.waiting = set(), {}, set(), []
+        for number, (sender, body) in enumerate(log.bodies, 1):
+            fields, octets = command.decode(body)
+            if fields["command"] == "change":
+                self.change(fields, octets, body)
+            elif sender is ALICE or sender.public.sign in self.trusted:
+                self.deliver(number, fields, octets)
             else:
-                waiting.append((sender.public.sign, fields, octets))
-            continue
-        counter, last = lines.get(fields["device"], (0, bytes(32)))
+                self.waiting.append((sender.public.sign, number, fields, octets))
+
+    def state(self):
+        return Counter(
+            (self.names[mailbox], one, " ".join(sorted(flags))) for one, (mailbox, flags) in self.messages.items()
+        )
+
+    def resolve(self, mailbox):
+        while mailbox in self.same:
+            mailbox = self.same[mailbox]
+        return mailbox if mailbox in self.names else None
+
+    def target(self, mailbox):
+        return self.resolve(mailbox) or command.INBOX
+
+    def named(self, name):
+        return next((one for one, other in self.names.items() if other == name), None)
+
+    def deliver(self, number, fields, octets):
+        message_id = command.delivery_id(fields["mailbox"], octets)
+        if message_id in self.messages or message_id in self.gone:
+            return
+        mailbox = self.named(fields["mailbox"])
+        if not mailbox:
+            mailbox = command.delivered_mailbox_id(SPOOL, number)
+            self.names[mailbox] = fields["mailbox"]
+            self.subscribed.add(fields["mailbox"])
+        self.messages[message_id] = [mailbox, set()]
+
+    def change(self, fields, octets, body):
+        counter, last = self.lines.get(fields["device"], (0, bytes(32)))
         if (fields["counter"], fields["previous"]) != (counter + 1, last):
-            continue
-        lines[fields["device"]] = (fields["counter"], command.body_hash(body))
+            return
+        self.lines[fields["device"]] = (fields["counter"], command.body_hash(body))
         for change in fields["changes"]:
-            there = [one for one in change.get("ids", []) if one in messages]
-            match change["do"]:
-                case "add-flags":
-                    for one in there:
-                        messages[one][1].update(change["flags"])
-                case "remove-flags":
-                    for one in there:
-                        messages[one][1].difference_update(change["flags"])
-                case "expunge":
-                    for one in there:
-                        del messages[one]
-                        gone.add(one)
-                case "copy":
-                    for one in there:
-                        copy = command.copy_id(change["nonce"], one)
-                        messages[copy] = ("INBOX", set(messages[one][1]))
-                case "append":
-                    message_id = command.append_id(change["nonce"], octets[: change["size"]])
-                    octets = octets[change["size"] :]
-                    messages[message_id] = ("INBOX", set(change["flags"]))
-                case "trust":
-                    trusted.add(change["key"])
-                    for _, *delivery in [one for one in waiting if one[0] == change["key"]]:
-                        deliver(*delivery)
-                    waiting = [one for one in waiting if one[0] != change["key"]]
-                case "distrust":
-                    trusted.discard(change["key"])
-    return Counter((name, message_id, " ".join(sorted(flags))) for message_id, (name, flags) in messages.items())
+            there = [one for one in change.get("ids", []) if one in self.messages]
+            octets = self.small_change(change, there, octets)
+
+    def small_change(self, change, there, octets):
+        match change["do"]:
+            case "add-flags":
+                for one in there:
+                    self.messages[one][1].update(change["flags"])
+            case "remove-flags":
+                for one in there:
+                    self.messages[one][1].difference_update(change["flags"])
+            case "expunge":
+                self.expunge(there)
+            case "move":
+                for one in there:
+                    self.messages[one][0] = self.target(change["mailbox"])
+            case "copy":
+                for one in there:
+                    copy = command.copy_id(change["nonce"], one)
+                    self.messages[copy] = [self.target(change["mailbox"]), set(self.messages[one][1])]
+            case "append":
+                message_id = command.append_id(change["nonce"], octets[: change["size"]])
+                octets = octets[change["size"] :]
+                self.messages[message_id] = [self.target(change["mailbox"]), set(change["flags"])]
+            case "create":
+                mailbox, taken = command.create_id(change["nonce"], change["name"]), self.named(change["name"])
+                if taken:
+                    self.same[mailbox] = taken
+                else:
+                    self.names[mailbox] = change["name"]
+            case "rename":
+                mailbox, taken = self.resolve(change["mailbox"]), self.named(change["name"])
+                if mailbox and mailbox != command.INBOX and mailbox != taken:
+                    if taken:
+                        self.merge(mailbox, taken)
+                        self.same[mailbox] = taken
+                    else:
+                        self.names[mailbox] = change["name"]
+            case "delete":
+                mailbox = self.resolve(change["mailbox"])
+                if mailbox and mailbox != command.INBOX:
+                    self.expunge([one for one in there if self.messages[one][0] == mailbox])
+                    self.merge(mailbox, command.INBOX)
+            case "subscribe":
+                self.subscribed.add(change["name"])
+            case "unsubscribe":
+                self.subscribed.discard(change["name"])
+            case "trust":
+                self.trusted.add(change["key"])
+                for _, *delivery in [one for one in self.waiting if one[0] == change["key"]]:
+                    self.deliver(*delivery)
+                self.waiting = [one for one in self.waiting if one[0] != change["key"]]
+            case "distrust":
+                self.trusted.discard(change["key"])
+        return octets
+
+    def expunge(self, ids):
+        for one in ids:
+            del self.messages[one]
+            self.gone.add(one)
+
+    def merge(self, mailbox, into):
+        del self.names[mailbox]
+        for row in self.messages.values():
+            row[0] = into if row[0] == mailbox else row[0]
 
 
 devices = st.integers(0, 2)
+names = st.sampled_from(["Lists/a", "Sent", "INBOX"])
 
 
 class Machines(RuleBasedStateMachine):
@@ -166,6 +239,11 @@ class Machines(RuleBasedStateMachine):
         ids = device.ids()
         return data.draw(st.lists(st.sampled_from(ids), min_size=1, max_size=3, unique=True)) if ids else []
 
+    def some_mailbox(self, device, data):
+        """Draw the id of a mailbox; by name, since the ids depend on the run."""
+        ids = {name: one for one, name in device.mailboxes().items()}
+        return ids[data.draw(st.sampled_from(sorted(ids)))]
+
     @rule(mailbox=st.sampled_from([None, "Lists/a", "Lists/b"]), again=st.booleans(), by_host=st.booleans())
     def deliver(self, mailbox, again, by_host):
         self.serial += not again
@@ -186,8 +264,36 @@ class Machines(RuleBasedStateMachine):
     @rule(device=devices, data=st.data())
     def copy(self, device, data):
         ids = self.some_ids(self.devices[device], data)
-        row = {"do": "copy", "mailbox": command.INBOX.hex(), "ids": b"".join(ids).hex(), "nonce": self.nonce()}
+        mailbox = self.some_mailbox(self.devices[device], data)
+        row = {"do": "copy", "mailbox": mailbox.hex(), "ids": b"".join(ids).hex(), "nonce": self.nonce()}
         self.devices[device].change(row)
+
+    @rule(device=devices, data=st.data())
+    def move(self, device, data):
+        ids = self.some_ids(self.devices[device], data)
+        mailbox = self.some_mailbox(self.devices[device], data)
+        self.devices[device].change({"do": "move", "mailbox": mailbox.hex(), "ids": b"".join(ids).hex()})
+
+    @rule(device=devices, name=names)
+    def create(self, device, name):
+        self.devices[device].change({"do": "create", "name": name, "nonce": self.nonce()})
+
+    @rule(device=devices, name=names, data=st.data())
+    def rename(self, device, name, data):
+        mailbox = self.some_mailbox(self.devices[device], data)
+        self.devices[device].change({"do": "rename", "mailbox": mailbox.hex(), "name": name})
+
+    @rule(device=devices, data=st.data())
+    def delete(self, device, data):
+        machine = self.devices[device]
+        mailbox = self.some_mailbox(machine, data)
+        query = "SELECT id FROM message WHERE mailbox = (SELECT key FROM mailbox WHERE id = ?) ORDER BY id"
+        ids = [one for (one,) in machine.db.execute(query, (mailbox,))]
+        machine.change({"do": "delete", "mailbox": mailbox.hex(), "ids": b"".join(ids).hex()})
+
+    @rule(device=devices, name=names, on=st.booleans())
+    def subscribe(self, device, name, on):
+        self.devices[device].change({"do": "subscribe" if on else "unsubscribe", "name": name})
 
     @rule(device=devices, flags=st.lists(st.sampled_from(FLAGS), unique=True))
     def append(self, device, flags):
@@ -264,6 +370,7 @@ class Machines(RuleBasedStateMachine):
         for device in getattr(self, "devices", []):
             if not device.db.execute("SELECT 1 FROM outbox").fetchone():
                 assert device.state() == device.state("fold_")
+                assert device.mailboxes() == device.mailboxes("fold_")
 
     @invariant()
     def uids_are_unique_and_below_uidnext(self):
@@ -284,7 +391,10 @@ class Machines(RuleBasedStateMachine):
         for device in self.devices:
             device.fetch(self.log)
             assert not device.db.execute("SELECT 1 FROM outbox").fetchone()
-            assert device.state() == device.state("fold_") == reference(self.log)
+            fold = Reference(self.log)
+            assert device.state() == device.state("fold_") == fold.state()
+            assert device.mailboxes() == device.mailboxes("fold_") == fold.names
+            assert device.subscribed() == device.subscribed("fold") == fold.subscribed
 
 
 TestMachines = Machines.TestCase

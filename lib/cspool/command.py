@@ -22,6 +22,9 @@ INBOX = bytes(16)  # the id that INBOX has in every spool
 NAME_MAX = 1000  # octets of a mailbox name
 FIRST = bytes(32)  # stands for the change before a device's first
 
+# The special uses (RFC 6154 section 2), and the names that a mailbox for each has here.
+SPECIAL_USES = {"Archive": "\\Archive", "Drafts": "\\Drafts", "Junk": "\\Junk", "Sent": "\\Sent", "Trash": "\\Trash"}
+
 FLAG = re.compile(r"(\\(Seen|Answered|Flagged|Deleted|Draft)|[!#-&'+-\[^-z|}~]+)", re.ASCII)  # RFC 9051 flag
 FLAG_MAX = 100  # characters
 _ID = 32  # hex digits
@@ -45,6 +48,11 @@ def append_id(nonce: bytes, octets: bytes) -> bytes:
 def copy_id(nonce: bytes, source: bytes) -> bytes:
     """Return the id of a copy of the message `source`."""
     return _hash(b"cspool copy", nonce + source)
+
+
+def create_id(nonce: bytes, name: str) -> bytes:
+    """Return the id of a mailbox that a user has created."""
+    return _hash(b"cspool create", nonce + name.encode())
 
 
 def delivered_mailbox_id(spool: bytes, number: int) -> bytes:
@@ -152,6 +160,19 @@ def _text(value: Any) -> str:
     return value
 
 
+def _name(value: Any) -> str:
+    return mailbox_name(_text(value))
+
+
+def _use(value: Any) -> str:
+    """Special uses of a mailbox (RFC 6154 section 2), separated by spaces; none when missing."""
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not set(value.split(" ")) <= set(SPECIAL_USES.values()):
+        raise ValueError
+    return value
+
+
 def _hex(octets: int) -> Callable[[Any], bytes]:
     def check(value: Any) -> bytes:
         if not isinstance(value, str) or not re.fullmatch(rf"[0-9a-f]{{{2 * octets}}}", value):
@@ -197,7 +218,7 @@ _COMMANDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "deliver": {
         "command": _text,
         "date": _number,
-        "mailbox": lambda value: "INBOX" if value is None else mailbox_name(_text(value)),
+        "mailbox": lambda value: "INBOX" if value is None else _name(value),
     },
     "change": {
         "command": _text,
@@ -215,6 +236,7 @@ _CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "add-flags": {"do": _text, "flags": _flags, "ids": _ids},
     "remove-flags": {"do": _text, "flags": _flags, "ids": _ids},
     "expunge": {"do": _text, "ids": _ids},
+    "move": {"do": _text, "ids": _ids, "mailbox": _hex(16)},
     "copy": {"do": _text, "ids": _ids, "mailbox": _hex(16), "nonce": _hex(16)},
     "append": {
         "do": _text,
@@ -224,6 +246,11 @@ _CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
         "size": _number,
         "nonce": _hex(16),
     },
+    "create": {"do": _text, "name": _name, "use": _use, "nonce": _hex(16)},
+    "rename": {"do": _text, "mailbox": _hex(16), "name": _name},
+    "delete": {"do": _text, "mailbox": _hex(16), "ids": _ids},
+    "subscribe": {"do": _text, "name": _name},
+    "unsubscribe": {"do": _text, "name": _name},
     "trust": {"do": _text, "key": _hex(32), "comment": _text},
     "distrust": {"do": _text, "key": _hex(32)},
 }

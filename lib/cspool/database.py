@@ -44,16 +44,19 @@ CREATE INDEX aside_sender ON aside (sender, number) WHERE body IS NOT NULL;
 -- Deliveries that are gone: a late retry must not bring them back.
 CREATE TABLE gone (id BLOB PRIMARY KEY) WITHOUT ROWID;
 
+-- A mailbox without a name is deleted, or its id stands for another one (same_as).
 CREATE TABLE mailbox (
     key INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,
-    fold_name TEXT UNIQUE,
-    name TEXT UNIQUE,
+    fold_name TEXT UNIQUE, fold_same_as INTEGER, fold_use TEXT NOT NULL DEFAULT '',
+    name TEXT UNIQUE, same_as INTEGER, use TEXT NOT NULL DEFAULT '',  -- use: RFC 6154 attributes
     uidvalidity INTEGER NOT NULL,
     uidnext INTEGER NOT NULL DEFAULT 1,
     recent INTEGER NOT NULL DEFAULT 1,                   -- UIDs from here on are \\Recent to nobody yet
     modseq INTEGER NOT NULL DEFAULT 1                    -- HIGHESTMODSEQ
 );
+
+CREATE TABLE subscription (name TEXT PRIMARY KEY, fold INTEGER NOT NULL, view INTEGER NOT NULL) WITHOUT ROWID;
 
 -- Flags are one text, separated by spaces.
 CREATE TABLE message (
@@ -149,8 +152,9 @@ def _create(db: sqlite3.Connection) -> None:
         for statement in SCHEMA.split(";\n"):
             db.execute(statement)
         db.execute("INSERT INTO cursor VALUES (NULL, 0, NULL, NULL, ?, 1)", (os.urandom(16),))
-        add_mailbox(db, INBOX, "fold_name", "INBOX")
-        db.execute("UPDATE mailbox SET name = fold_name")
+        add_mailbox(db, INBOX)
+        db.execute("UPDATE mailbox SET name = 'INBOX', fold_name = 'INBOX'")
+        db.execute("INSERT INTO subscription VALUES ('INBOX', 1, 1)")
         db.execute(f"PRAGMA application_id = {APPLICATION}")
         db.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -204,16 +208,14 @@ def check_key(db: sqlite3.Connection, sign: bytes) -> None:
         raise BadConfig(f"not the key of this message database ({keys.short(user)})")
 
 
-def add_mailbox(db: sqlite3.Connection, mailbox_id: bytes, column: str, name: str) -> int:
-    """Add a mailbox whose name in fold or view (`column`) is `name`; return its key.
+def add_mailbox(db: sqlite3.Connection, mailbox_id: bytes) -> int:
+    """Add a mailbox that has no name yet; return its key.
 
     Its UIDVALIDITY is the time, or one more than the last: never one that a
     mailbox of this name had before, in this database or in one that it replaces.
     """
     (last,) = db.execute("SELECT coalesce(max(uidvalidity), 0) FROM mailbox").fetchone()
-    key = db.execute(
-        f"INSERT INTO mailbox (id, {column}, uidvalidity) VALUES (?, ?, ?)",
-        (mailbox_id, name, max(int(time.time()), last + 1)),
-    ).lastrowid
+    row = (mailbox_id, max(int(time.time()), last + 1))
+    key = db.execute("INSERT INTO mailbox (id, uidvalidity) VALUES (?, ?)", row).lastrowid
     assert key is not None
     return key

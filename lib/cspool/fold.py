@@ -13,8 +13,6 @@ from typing import Any
 from . import command, database, envelope, message, text
 from .command import INBOX, Fields
 
-Present = tuple[int, str]  # the key of a message's mailbox, and its flags
-
 
 class Layer:
     """Mailboxes and messages as the fold (`prefix` "fold_") or the view ("") has them."""
@@ -29,9 +27,17 @@ class Layer:
             f"INSERT INTO message (id, content, date, delivered, {prefix}mailbox, {prefix}flags)"
             " VALUES (?, ?, ?, ?, ?, ?)"
         )
-        self._name = f"{prefix}name"
-        self._mailbox = f"SELECT key FROM mailbox WHERE id = ? AND {prefix}name IS NOT NULL"
-        self._named = f"SELECT key FROM mailbox WHERE {prefix}name = ?"
+        self._in_mailbox = f"SELECT id, {prefix}flags FROM message WHERE {prefix}mailbox = ?"
+        self._by_id = f"SELECT key, {prefix}name, {prefix}same_as FROM mailbox WHERE id = ?"
+        self._by_key = f"SELECT key, {prefix}name, {prefix}same_as FROM mailbox WHERE key = ?"
+        self._by_name = f"SELECT key FROM mailbox WHERE {prefix}name = ?"
+        self._set_name = f"UPDATE mailbox SET {prefix}name = ?, {prefix}same_as = ? WHERE key = ?"
+        self._set_use = f"UPDATE mailbox SET {prefix}use = ? WHERE key = ?"
+        column = "fold" if prefix else "view"
+        self._set_subscribed = (
+            "INSERT INTO subscription (name, fold, view) VALUES (:name, 0, 0) ON CONFLICT DO NOTHING",
+            f"UPDATE subscription SET {column} = :subscribed WHERE name = :name",
+        )
 
     # Small changes, each named as in the command
 
@@ -62,6 +68,11 @@ class Layer:
                     "INSERT OR IGNORE INTO gone SELECT id FROM message WHERE id = ? AND delivered", (message_id,)
                 )
 
+    def move(self, change: Fields) -> None:
+        mailbox = self._mailbox_or_inbox(change["mailbox"])
+        for message_id, _, flags in self._each(change["ids"]):
+            self._set(message_id, mailbox, flags)
+
     def copy(self, change: Fields) -> None:
         mailbox = self._mailbox_or_inbox(change["mailbox"])
         for source, _, flags in self._each(change["ids"]):
@@ -81,6 +92,45 @@ class Layer:
         else:
             content = add_content(self.db, octets, self.number, place)
         self._insert(message_id, content, change["date"], False, mailbox, with_flags("", change["flags"]))
+
+    def create(self, change: Fields) -> None:
+        """Make a mailbox; of a name that is taken, make the id another one of that mailbox."""
+        mailbox_id = command.create_id(change["nonce"], change["name"])
+        found = self.db.execute(self._by_id, (mailbox_id,)).fetchone()
+        key = found[0] if found else database.add_mailbox(self.db, mailbox_id)
+        taken = self._named(change["name"])
+        if taken is None:
+            self._name(key, change["name"])
+            self.db.execute(self._set_use, (change["use"], key))
+        elif taken != key:
+            self._name(key, None, taken)
+
+    def rename(self, change: Fields) -> None:
+        """Rename a mailbox; to a name that is taken, put it together with that mailbox."""
+        key, taken = self._mailbox(change["mailbox"]), self._named(change["name"])
+        if key is None or key == self._mailbox(INBOX) or key == taken:
+            return
+        if taken is None:
+            self._name(key, change["name"])
+        else:
+            self._empty(key, taken)
+            self._name(key, None, taken)
+
+    def delete(self, change: Fields) -> None:
+        """Delete a mailbox with the messages that are named; what else is in it goes to INBOX."""
+        key, inbox = self._mailbox(change["mailbox"]), self._mailbox(INBOX)
+        if key is None or inbox is None or key == inbox:
+            return
+        there = [message_id for message_id, mailbox, _ in self._each(change["ids"]) if mailbox == key]
+        self.expunge({"ids": there})
+        self._empty(key, inbox)
+        self._name(key, None)
+
+    def subscribe(self, change: Fields) -> None:
+        self._subscribe(change["name"], True)
+
+    def unsubscribe(self, change: Fields) -> None:
+        self._subscribe(change["name"], False)
 
     def trust(self, change: Fields) -> None:
         """Take effect only in the log, at its place there; the view has no trust of its own."""
@@ -109,13 +159,12 @@ class Layer:
         known = "SELECT 1 FROM message WHERE id = :id UNION ALL SELECT 1 FROM gone WHERE id = :id"
         if self.db.execute(known, {"id": message_id}).fetchone():
             return
-        found = self.db.execute(self._named, (fields["mailbox"],)).fetchone()
-        if found:
-            (mailbox,) = found
-        else:
+        mailbox = self._named(fields["mailbox"])
+        if mailbox is None:
             (spool,) = self.db.execute("SELECT spool FROM cursor").fetchone()
-            made = command.delivered_mailbox_id(spool, self.number)
-            mailbox = database.add_mailbox(self.db, made, self._name, fields["mailbox"])
+            mailbox = database.add_mailbox(self.db, command.delivered_mailbox_id(spool, self.number))
+            self._name(mailbox, fields["mailbox"])
+            self._subscribe(fields["mailbox"], True)
         content = add_content(self.db, octets, self.number, 0)
         self._insert(message_id, content, fields["date"], True, mailbox, "")
 
@@ -128,14 +177,35 @@ class Layer:
             if found and found[0] is not None:
                 yield message_id, *found
 
+    def _mailbox(self, mailbox_id: bytes) -> int | None:
+        """Return the key of the mailbox that an id stands for; None when it is deleted."""
+        found = self.db.execute(self._by_id, (mailbox_id,)).fetchone()
+        while found and found[2] is not None:
+            found = self.db.execute(self._by_key, (found[2],)).fetchone()
+        return found[0] if found and found[1] is not None else None
+
     def _mailbox_or_inbox(self, mailbox_id: bytes) -> int:
         """Return the key of a mailbox; what goes into one that was deleted goes to INBOX."""
-        for wanted in (mailbox_id, INBOX):
-            found = self.db.execute(self._mailbox, (wanted,)).fetchone()
-            if found:
-                break
-        key: int = found[0]
+        found = self._mailbox(mailbox_id)
+        key = self._mailbox(INBOX) if found is None else found
+        assert key is not None
         return key
+
+    def _named(self, name: str) -> int | None:
+        found = self.db.execute(self._by_name, (name,)).fetchone()
+        return found[0] if found else None
+
+    def _name(self, key: int, name: str | None, same_as: int | None = None) -> None:
+        self.db.execute(self._set_name, (name, same_as, key))
+
+    def _empty(self, mailbox: int, into: int) -> None:
+        """Put all messages of a mailbox into another."""
+        for message_id, flags in self.db.execute(self._in_mailbox, (mailbox,)).fetchall():
+            self._set(message_id, into, flags)
+
+    def _subscribe(self, name: str, subscribed: bool) -> None:
+        for statement in self._set_subscribed:
+            self.db.execute(statement, {"name": name, "subscribed": subscribed})
 
     def _set(self, message_id: bytes, mailbox: int | None, flags: str | None) -> None:
         self.touched[message_id] = None
@@ -154,7 +224,13 @@ CHANGES: dict[str, Callable[[Layer, Fields], Any]] = {
     "add-flags": Layer.add_flags,
     "remove-flags": Layer.remove_flags,
     "expunge": Layer.expunge,
+    "move": Layer.move,
     "copy": Layer.copy,
+    "create": Layer.create,
+    "rename": Layer.rename,
+    "delete": Layer.delete,
+    "subscribe": Layer.subscribe,
+    "unsubscribe": Layer.unsubscribe,
     "trust": Layer.trust,
     "distrust": Layer.distrust,
 }

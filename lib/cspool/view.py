@@ -107,11 +107,22 @@ def refresh(db: sqlite3.Connection, folded: Iterable[bytes]) -> None:
     view.reset(folded)
     view.reset([one for (one,) in db.execute("SELECT id FROM overlay")])
     db.execute("DELETE FROM overlay")
-    db.execute("UPDATE mailbox SET name = fold_name WHERE name IS NOT fold_name")
+    _reset_mailboxes(db)
     for key, changes in db.execute("SELECT key, changes FROM outbox ORDER BY key").fetchall():
         (octets,) = db.execute("SELECT octets FROM outbox WHERE key = ?", (key,)).fetchone()
         view.put_on(command.changes(json.loads(changes)), octets)
     view.settle()
+
+
+def _reset_mailboxes(db: sqlite3.Connection) -> None:
+    """Make the mailboxes what the fold says."""
+    # Names are unique, also while they change hands.
+    db.execute("UPDATE mailbox SET name = NULL WHERE name IS NOT fold_name")
+    db.execute(
+        "UPDATE mailbox SET name = fold_name, same_as = fold_same_as, use = fold_use"
+        " WHERE name IS NOT fold_name OR same_as IS NOT fold_same_as OR use IS NOT fold_use"
+    )
+    db.execute("UPDATE subscription SET view = fold WHERE view IS NOT fold")
 
 
 def change(db: sqlite3.Connection, rows: list[Fields], octets: bytes = b"") -> None:
