@@ -24,7 +24,9 @@ VERSION = 1  # PRAGMA user_version
 APPLICATION = 0x6373706C  # "cspl", PRAGMA application_id
 WAIT = 120  # seconds for the other writer; its transactions take one or two
 
-SCHEMA = """
+UNSEEN = r"instr(flags, '\Seen') = 0"  # as a condition; there is an index for it
+
+SCHEMA = f"""
 -- One row: how far this database has applied the log, and whose it is.
 CREATE TABLE cursor (
     spool BLOB, number INTEGER NOT NULL, chain BLOB,     -- of the last record applied
@@ -72,6 +74,7 @@ CREATE TABLE message (
 );
 CREATE UNIQUE INDEX message_uid ON message (mailbox, uid) WHERE mailbox IS NOT NULL;
 CREATE INDEX message_modseq ON message (mailbox, modseq) WHERE mailbox IS NOT NULL;
+CREATE INDEX message_unseen ON message (mailbox, uid) WHERE mailbox IS NOT NULL AND {UNSEEN};
 CREATE INDEX message_content ON message (content);
 
 -- UIDs that are no more (QRESYNC, and sessions that still show them).
@@ -79,13 +82,21 @@ CREATE TABLE vanished (mailbox INTEGER, modseq INTEGER, uid INTEGER, PRIMARY KEY
     WITHOUT ROWID;
 
 -- What is computed once of a message, and its octets with CRLF line ends.
--- Copies share it. In three tables, for a row is read from its start.
+-- Copies share it. In several tables, for a row is read from its start.
 CREATE TABLE content (
     key INTEGER PRIMARY KEY,
     number INTEGER, place INTEGER NOT NULL,              -- record that holds it, octets into it; NULL: none yet
     size INTEGER NOT NULL,
     sent INTEGER, sent_day INTEGER,                      -- Date: seconds, and days in its own zone, since 1970
-    envelope BLOB NOT NULL, structure BLOB NOT NULL
+    id BLOB NOT NULL,                                    -- EMAILID (RFC 8474): id of the first message with it
+    envelope BLOB NOT NULL, structure BLOB NOT NULL, preview BLOB NOT NULL  -- as IMAP sends them
+);
+CREATE TABLE ordering (                                  -- order.py says what these are
+    content INTEGER PRIMARY KEY,
+    subject TEXT NOT NULL, reply INTEGER NOT NULL,
+    first_from TEXT NOT NULL, first_to TEXT NOT NULL, first_cc TEXT NOT NULL,
+    display_from TEXT NOT NULL, display_to TEXT NOT NULL,
+    message_id BLOB NOT NULL, refs BLOB NOT NULL
 );
 CREATE TABLE octets (content INTEGER PRIMARY KEY, header BLOB NOT NULL, body BLOB NOT NULL);
 CREATE TABLE text (content INTEGER PRIMARY KEY, header TEXT NOT NULL, body TEXT NOT NULL);

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import command, database, envelope, message, text
+from . import command, database, envelope, message, order, text
 from .command import INBOX, Fields
 
 
@@ -90,7 +90,7 @@ class Layer:
             if self.number is not None:
                 self.db.execute("UPDATE content SET number = ? WHERE key = ?", (self.number, content))
         else:
-            content = add_content(self.db, octets, self.number, place)
+            content = add_content(self.db, message_id, octets, self.number, place)
         self._insert(message_id, content, change["date"], False, mailbox, with_flags("", change["flags"]))
 
     def create(self, change: Fields) -> None:
@@ -165,7 +165,7 @@ class Layer:
             mailbox = database.add_mailbox(self.db, command.delivered_mailbox_id(spool, self.number))
             self._name(mailbox, fields["mailbox"])
             self._subscribe(fields["mailbox"], True)
-        content = add_content(self.db, octets, self.number, 0)
+        content = add_content(self.db, message_id, octets, self.number, 0)
         self._insert(message_id, content, fields["date"], True, mailbox, "")
 
     # Rows
@@ -250,17 +250,30 @@ def without_flags(flags: str, removed: list[str]) -> str:
     return " ".join(flag for flag in flags.split() if flag.lower() not in gone)
 
 
-def add_content(db: sqlite3.Connection, octets: bytes, number: int | None, place: int) -> int:
+def add_content(db: sqlite3.Connection, message_id: bytes, octets: bytes, number: int | None, place: int) -> int:
     """Store the octets of a message (CRLF line ends) and what is computed of them; return their key."""
     root = message.parse(octets)
-    sent = text.sent(root.fields.get(b"date", b""))
-    made = (envelope.envelope(root.fields), envelope.structure(octets, root))
-    key = db.execute(
-        "INSERT INTO content (number, place, size, sent, sent_day, envelope, structure) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (number, place, len(octets), *sent, *made),
-    ).lastrowid
+    columns = {
+        "number": number,
+        "place": place,
+        "id": message_id,
+        "size": len(octets),
+        "envelope": envelope.envelope(root.fields),
+        "structure": envelope.structure(octets, root),
+        "preview": envelope.string(text.preview(octets, root).encode("utf-8", "replace")),
+    }
+    columns["sent"], columns["sent_day"] = text.sent(root.fields.get(b"date", b""))
+    key = db.execute(f"INSERT INTO content ({', '.join(columns)}) VALUES (:{', :'.join(columns)})", columns).lastrowid
     assert key is not None
     header = octets[: root.body]
     db.execute("INSERT INTO octets VALUES (?, ?, ?)", (key, header, octets[root.body :]))
     db.execute("INSERT INTO text VALUES (?, ?, ?)", (key, text.header_text(header), text.body_text(octets, root)))
+    db.execute(f"INSERT INTO ordering VALUES (?{', ?' * 9})", (key, *order.order(root.fields)))
     return key
+
+
+def forget_content(db: sqlite3.Connection, key: int) -> None:
+    """Remove what `add_content` has stored."""
+    db.execute("DELETE FROM content WHERE key = ?", (key,))
+    for table in ("octets", "text", "ordering"):
+        db.execute(f"DELETE FROM {table} WHERE content = ?", (key,))

@@ -65,9 +65,9 @@ def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
             yield name.rstrip().lower(), value.strip()
 
 
-# The fields that ENVELOPE and BODYSTRUCTURE are made of (RFC 9051 section 7.5.2).
+# The fields that ENVELOPE and BODYSTRUCTURE are made of (RFC 9051 section 7.5.2), and that THREAD looks at.
 USED = frozenset(
-    b"date subject from sender reply-to to cc bcc in-reply-to message-id content-type content-id"
+    b"date subject from sender reply-to to cc bcc in-reply-to message-id references content-type content-id"
     b" content-description content-transfer-encoding content-md5 content-disposition content-language"
     b" content-location".split()
 )

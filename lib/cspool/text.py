@@ -25,10 +25,14 @@ def fold_case(text: str) -> str:
 
 def header_text(header: bytes) -> str:
     """Return a header with unfolded lines "name: value", encoded words decoded, after a line end each."""
-    unfolded = _FOLD.sub(b"", header)
-    if b"=?" in unfolded:
-        unfolded = _WORD.sub(_decode_word, unfolded)
-    return "\n" + fold_case(decode(unfolded, "utf-8")).replace("\r\n", "\n")
+    return "\n" + fold_case(decode_words(_FOLD.sub(b"", header))).replace("\r\n", "\n")
+
+
+def decode_words(octets: bytes) -> str:
+    """Return an unfolded header or value as text, its encoded words decoded (RFC 2047)."""
+    if b"=?" in octets:
+        octets = _WORD.sub(_decode_word, octets)
+    return decode(octets, "utf-8")
 
 
 def body_text(octets: bytes, root: Part) -> str:
@@ -46,6 +50,30 @@ def body_text(octets: bytes, root: Part) -> str:
             charset = (part.parameter(b"charset") or b"us-ascii").decode("ascii", "replace")
             found.append(fold_case(decode(decoded(octets, part), charset)))
     return "\n".join(found)
+
+
+PREVIEW_MAX = 200  # characters, RFC 8970 section 3.2
+_TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<!--.*?-->|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_SPACE = re.compile(r"\s+")
+
+
+def preview(octets: bytes, root: Part) -> str:
+    """Return the beginning of the first text part, white space as one space; empty where there is none."""
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        if part.children:
+            waiting += reversed(part.children)
+        elif part.type == b"text":
+            charset = (part.parameter(b"charset") or b"us-ascii").decode("ascii", "replace")
+            # Enough octets for the preview, whatever they are encoded in.
+            shown = decode(decoded(octets, part)[: PREVIEW_MAX * 50], charset)
+            if part.subtype == b"html":
+                import html
+
+                shown = html.unescape(_TAG.sub(" ", shown))
+            return _SPACE.sub(" ", shown.replace("\0", " ")).strip()[:PREVIEW_MAX]
+    return ""
 
 
 def sent(date: bytes) -> tuple[int | None, int | None]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from . import command, outbox
 from .command import Fields
-from .fold import Layer
+from .fold import Layer, forget_content
 
 
 class View(Layer):
@@ -82,9 +82,7 @@ class View(Layer):
     def _forget(self, key: int, content: int) -> None:
         self.db.execute("DELETE FROM message WHERE key = ?", (key,))
         if not self.db.execute("SELECT 1 FROM message WHERE content = ?", (content,)).fetchone():
-            self.db.execute("DELETE FROM content WHERE key = ?", (content,))
-            self.db.execute("DELETE FROM octets WHERE content = ?", (content,))
-            self.db.execute("DELETE FROM text WHERE content = ?", (content,))
+            forget_content(self.db, content)
 
     def _remember(self, message_id: bytes) -> None:
         if message_id not in self.before:

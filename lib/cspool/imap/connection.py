@@ -1,7 +1,11 @@
-"""Octets to and from a client, on two file descriptors: lines and literals in, answers out."""
+"""Octets to and from a client, on two file descriptors: lines and literals in, answers out.
+
+Either way they may be deflated (RFC 4978).
+"""
 
 import os
 import select
+import zlib
 
 LINE_MAX = 8192  # octets, RFC 7162 section 4
 BUFFER = 1 << 16
@@ -21,6 +25,21 @@ class Connection:
         self._input = b""
         self._output: list[bytes] = []
         self._size = 0
+        self._inflater: zlib._Decompress | None = None
+        self._deflater: zlib._Compress | None = None
+
+    @property
+    def compressed(self) -> bool:
+        """Whether `compress` has been called."""
+        return self._deflater is not None
+
+    def compress(self) -> None:
+        """Deflate what follows, both ways."""
+        self.flush()
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._deflater = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+        raw, self._input = self._input, b""
+        self._take(raw)
 
     def read_line(self) -> bytes | None:
         """Return a line without its line end; None, with the line thrown away, when it is too long.
@@ -61,7 +80,7 @@ class Connection:
 
     def wait(self, timeout: float) -> bool:
         """Tell whether there is something to read within this many seconds."""
-        return bool(self._input) or bool(select.select([self.read_fd], [], [], timeout)[0])
+        return bool(self._input) or self._rest() or bool(select.select([self.read_fd], [], [], timeout)[0])
 
     def write(self, octets: bytes) -> None:
         """Send octets, at the latest with the next flush."""
@@ -72,8 +91,13 @@ class Connection:
 
     def flush(self) -> None:
         """Send what has been written. Raises Closed when nobody reads it."""
-        view = memoryview(b"".join(self._output))
+        if not self._output:
+            return
+        octets = b"".join(self._output)
         self._output, self._size = [], 0
+        if self._deflater:
+            octets = self._deflater.compress(octets) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+        view = memoryview(octets)
         try:
             while view:
                 view = view[os.write(self.write_fd, view) :]
@@ -86,7 +110,22 @@ class Connection:
             self._fill()
         self._input = self._input.partition(b"\n")[2]
 
+    def _rest(self) -> bool:
+        """Tell whether octets that have been read are still to be inflated."""
+        return bool(self._inflater and self._inflater.unconsumed_tail)
+
+    def _take(self, octets: bytes) -> None:
+        if self._inflater:
+            try:
+                octets = self._inflater.decompress(self._inflater.unconsumed_tail + octets, BUFFER)
+            except zlib.error:
+                raise Closed("Not deflated") from None
+        self._input += octets
+
     def _fill(self) -> None:
+        if self._rest():
+            self._take(b"")
+            return
         if not self.wait(self.timeout):
             raise Closed("Idle for too long")
         try:
@@ -95,4 +134,4 @@ class Connection:
             octets = b""
         if not octets:
             raise Closed("End of input")
-        self._input += octets
+        self._take(octets)

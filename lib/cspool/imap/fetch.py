@@ -1,7 +1,7 @@
-"""FETCH: what a client asks for, made into one query and one function for each item (RFC 3501 section 6.4.5).
+"""FETCH: what a client asks for, made into one query and one function for each item (RFC 9051 section 6.4.5).
 
-ENVELOPE and BODYSTRUCTURE lie ready in the database. A message is parsed only
-for BODY and for sections that name a part.
+ENVELOPE, BODYSTRUCTURE and PREVIEW lie ready in the database. A message is
+parsed only for BODY and for sections that name a part.
 """
 
 import re
@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import envelope, message
-from .grammar import BadCommand, Parser, Section
-from .session import Session
+from .. import envelope, message, text
+from .grammar import MONTHS, BadCommand, Parser, Section
+from .session import CONDSTORE, QRESYNC, No, Ranges, Session, merged, uid_set
 
 MACROS = {
     b"FAST": [b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE"],
@@ -27,27 +27,51 @@ Item = Callable[[Row], bytes]
 
 
 class Fetch:
-    """One FETCH command: its items, and whether they set \\\\Seen."""
+    r"""One FETCH command: its items, its modifiers, and whether it sets \Seen."""
 
     def __init__(self, session: Session, by_uid: bool) -> None:
         assert session.selected
+        self.session = session
         self.selected = session.selected
+        self.by_uid = by_uid
         self.columns: list[str] = []
         self.tables: list[str] = []
         self.items: dict[bytes, Item] = {}
         self.sets_seen = False
+        self.changed_since: int | None = None
+        self.vanished = False
+        self.partial: tuple[int, int] | None = None
         if by_uid:
             self.add(b"UID")
 
     def parse(self, parser: Parser) -> None:
-        """Read the items of the command."""
-        if not parser.at(b"("):
+        """Read the items and modifiers of the command."""
+        if parser.peek() == b"(":
+            if not parser.parenthesized(lambda: self._item(parser)):
+                raise BadCommand("Nothing to fetch")
+        else:
             self._item(parser, macros=True)
-            return
-        self._item(parser)
-        while not parser.at(b")"):
+        if parser.at(b" "):
+            parser.parenthesized(lambda: self._modifier(parser))
+        if self.vanished and not (self.by_uid and self.changed_since is not None and QRESYNC in self.session.enabled):
+            raise BadCommand("VANISHED needs UID FETCH, CHANGEDSINCE and QRESYNC")
+        if CONDSTORE in self.session.enabled and b"FLAGS" in self.items:
+            self.add(b"MODSEQ")
+
+    def _modifier(self, parser: Parser) -> None:
+        name = parser.atom()
+        if name == b"CHANGEDSINCE":
             parser.space()
-            self._item(parser)
+            self.changed_since = parser.modseq()
+            self.session.enabled.add(CONDSTORE)
+            self.add(b"MODSEQ")
+        elif name == b"VANISHED":
+            self.vanished = True
+        elif name == b"PARTIAL" and self.by_uid:
+            parser.space()
+            self.partial = parser.partial_range()
+        else:
+            raise BadCommand("Unknown FETCH modifier")
 
     def _item(self, parser: Parser, macros: bool = False) -> None:
         for name in (b"BODY.PEEK[", b"BODY["):
@@ -56,39 +80,33 @@ class Fetch:
                 self._section(section, parser.partial())
                 self.sets_seen |= name == b"BODY["
                 return
+        for name in (b"BINARY.PEEK[", b"BINARY.SIZE[", b"BINARY["):
+            if parser.at(name):
+                path = parser.binary_section()
+                self._binary(path, name == b"BINARY.SIZE[", None if b"SIZE" in name else parser.partial())
+                self.sets_seen |= name == b"BINARY["
+                return
         name = parser.atom()
         for one in MACROS.get(name, [name]) if macros else [name]:
             self.add(one)
+        if name == b"PREVIEW" and parser.at(b" ("):
+            parser.expect(b"LAZY)")  # RFC 8970 section 4.1; a preview is always there
         self.sets_seen |= name in (b"RFC822", b"RFC822.TEXT")
 
     def add(self, name: bytes) -> None:
         """Add an item by its name. Raises BadCommand."""
-        if name == b"UID":
-            self.items[name] = lambda row: b"UID %d" % row[1]
-        elif name == b"FLAGS":
-            flags = self._column("message.flags")
-            self.items[name] = lambda row: b"FLAGS " + self.selected.flags(row[1], row[flags])
-        elif name == b"INTERNALDATE":
-            date = self._column("message.date")
-            self.items[name] = lambda row: b"INTERNALDATE " + internal_date(row[date])
-        elif name == b"RFC822.SIZE":
-            size = self._column("content.size", CONTENT)
-            self.items[name] = lambda row: b"RFC822.SIZE %d" % row[size]
-        elif name == b"ENVELOPE":
-            ready = self._column("content.envelope", CONTENT)
-            self.items[name] = lambda row: b"ENVELOPE " + row[ready]
-        elif name == b"BODYSTRUCTURE":
-            structure = self._column("content.structure", CONTENT)
-            self.items[name] = lambda row: b"BODYSTRUCTURE " + row[structure]
-        elif name == b"BODY":
-            self.items[name] = self._body()
-        elif name in (b"RFC822", b"RFC822.HEADER", b"RFC822.TEXT"):
+        if name in (b"RFC822", b"RFC822.HEADER", b"RFC822.TEXT"):
             what = name.partition(b".")[2]
             self._section(Section([], what, [], what), None, name)
-        else:
+            return
+        make = ITEMS.get(name)
+        if not make:
             raise BadCommand("Unknown FETCH item")
+        self.items[name] = make(self)
+        if name == b"MODSEQ":
+            self.session.enabled.add(CONDSTORE)
 
-    def _column(self, column: str, table: str = "") -> int:
+    def column(self, column: str, table: str = "") -> int:
         """Ask for a column, and return its place in a row, behind sequence number and UID."""
         if table and table not in self.tables:
             self.tables.append(table)
@@ -96,14 +114,10 @@ class Fetch:
             self.columns.append(column)
         return self.columns.index(column) + 2
 
-    def _body(self) -> Item:
-        header, body = self._column("octets.header", OCTETS), self._column("octets.body", OCTETS)
-
-        def item(row: Row) -> bytes:
-            octets = row[header] + row[body]
-            return b"BODY " + envelope.structure(octets, message.parse(octets), extended=False)
-
-        return item
+    def octets(self) -> Callable[[Row], bytes]:
+        """Return what reads the whole message from a row."""
+        header, body = self.column("octets.header", OCTETS), self.column("octets.body", OCTETS)
+        return lambda row: row[header] + row[body]
 
     def _section(self, section: Section, partial: tuple[int, int] | None, name: bytes = b"") -> None:
         answer = name or b"BODY[%b]" % section.raw
@@ -119,52 +133,168 @@ class Fetch:
                 octets = octets[partial[0] : partial[0] + partial[1]]
             return b"%b {%d}\r\n%b" % (answer, len(octets), octets)
 
-        self.items[answer + b"%d" % (partial[1] if partial else -1)] = item
+        self.items[b"%b %d" % (answer, partial[1] if partial else 0)] = item
 
     def _reader(self, section: Section) -> Callable[[Row], bytes | None]:
         """Return what takes a section out of a row; None where the message has no such part."""
-        header = self._column("octets.header", OCTETS)
-        if not section.path and section.what == b"HEADER":
+        if section.path:
+            whole = self.octets()
+            return lambda row: part_of(whole(row), section)
+        if section.what == b"TEXT":
+            body = self.column("octets.body", OCTETS)
+            return lambda row: bytes(row[body])
+        header = self.column("octets.header", OCTETS)
+        if section.what == b"HEADER":
             return lambda row: bytes(row[header])
-        if not section.path and section.what.startswith(b"HEADER."):
+        if section.what:
             choose = header_fields(section)
             return lambda row: choose(row[header])
-        body = self._column("octets.body", OCTETS)
-        if not section.path:
-            return lambda row: bytes(row[body]) if section.what == b"TEXT" else row[header] + row[body]
-        return lambda row: part_of(row[header] + row[body], section)
+        return self.octets()
 
-    def run(self, session: Session, ranges: list[tuple[int, int]]) -> None:
+    def _binary(self, path: list[int], size: bool, partial: tuple[int, int] | None) -> None:
+        """BINARY and BINARY.SIZE: a part without its Content-Transfer-Encoding (RFC 3516)."""
+        answer = b"%b[%b]" % (b"BINARY.SIZE" if size else b"BINARY", b".".join(b"%d" % number for number in path))
+        if partial:
+            answer += b"<%d>" % partial[0]
+        whole = self.octets()
+
+        def item(row: Row) -> bytes:
+            octets = decoded_part(whole(row), path)
+            if size:
+                return b"%b %d" % (answer, len(octets or b""))
+            if octets is None:
+                return answer + b" NIL"
+            if partial:
+                octets = octets[partial[0] : partial[0] + partial[1]]
+            # A literal8 only where a literal will not do.
+            return b"%b %b{%d}\r\n%b" % (answer, b"~" if b"\0" in octets else b"", len(octets), octets)
+
+        self.items[b"%b %d" % (answer, partial[1] if partial else 0)] = item
+
+    # Doing it
+
+    def run(self, ranges: Ranges) -> None:
         """Answer for the messages in these UID ranges."""
-        seen = self._set_seen(session, ranges) if self.sets_seen and not self.selected.read_only else {}
+        if self.partial:
+            ranges = self._take_partial(ranges)
+        if self.vanished:
+            self._tell_vanished(ranges)
+        seen = self._set_seen(ranges) if self.sets_seen and not self.selected.read_only else {}
         items = list(self.items.values())
-        columns = ", ".join(["NULL", *self.columns] if not self.columns else self.columns)
+        since = self.changed_since
+        modseq = self.column("message.modseq") if since is not None else 0
+        columns = ", ".join(self.columns or ["NULL"])
+        with_flags = ITEMS[b"FLAGS"] if b"FLAGS" not in self.items else None
+        untagged = self.session.untagged
         for row in self.selected.rows(ranges, columns, " ".join(self.tables)):
+            if since is not None and row[modseq] <= since:
+                continue
             parts = [item(row) for item in items]
-            if row[1] in seen and b"FLAGS" not in self.items:
+            if with_flags and row[1] in seen:
                 parts.append(b"FLAGS " + self.selected.flags(row[1], seen[row[1]]))
-            session.untagged(b"%d FETCH (%b)" % (row[0], b" ".join(parts)))
+            untagged(b"%d FETCH (%b)" % (row[0], b" ".join(parts)))
 
-    def _set_seen(self, session: Session, ranges: list[tuple[int, int]]) -> dict[int, str]:
-        """Set \\\\Seen on those of the messages that lack it; return their flags by UID."""
-        unseen = [
-            (uid, message_id)
-            for _, uid, message_id, flags in self.selected.rows(ranges, "message.id, message.flags")
-            if "\\Seen" not in flags.split()
-        ]
+    def _take_partial(self, ranges: Ranges) -> Ranges:
+        assert self.partial
+        uids = [uid for _, uid, _ in self.selected.rows(ranges, "NULL")]
+        return merged([(uid, uid) for uid in cut(uids, self.partial)])
+
+    def _tell_vanished(self, ranges: Ranges) -> None:
+        """VANISHED (EARLIER) for what is gone since, of what was asked for (RFC 7162 section 3.2.6)."""
+        gone = vanished_since(self.session, self.selected.key, self.changed_since or 0, ranges)
+        if gone:
+            self.session.untagged(b"VANISHED (EARLIER) " + uid_set(gone))
+
+    def _set_seen(self, ranges: Ranges) -> dict[int, str]:
+        r"""Set \Seen on those of the messages that lack it; return their flags by UID."""
+        rows = self.selected.rows(ranges, "message.id, message.flags")
+        unseen = {uid: message_id for _, uid, message_id, flags in rows if "\\Seen" not in flags.split()}
         if not unseen:
             return {}
-        session.change_messages([{"do": "add-flags", "flags": ["\\Seen"]}], [message_id for _, message_id in unseen])
-        wanted = {uid for uid, _ in unseen}
-        now = {uid: flags for _, uid, flags in self.selected.rows(ranges, "message.flags") if uid in wanted}
+        self.session.change_messages([{"do": "add-flags", "flags": ["\\Seen"]}], list(unseen.values()))
+        rows = self.selected.rows(merged([(uid, uid) for uid in unseen]), "message.flags")
+        now = {uid: flags for _, uid, flags in rows}
         self.selected.told.update(now)
         return now
 
 
-def internal_date(seconds: int) -> bytes:
-    """Return a date-time in the zone of this machine (RFC 3501 section 9)."""
-    from .grammar import MONTHS
+# Each makes, for a FETCH, what answers the item for a row.
 
+
+def _ready(name: bytes, column: str, table: str = "") -> Callable[[Fetch], Item]:
+    """An item whose octets lie in the database as they are sent."""
+
+    def make(fetch: Fetch) -> Item:
+        place = fetch.column(column, table)
+        return lambda row: b"%b %b" % (name, row[place])
+
+    return make
+
+
+def _number(form: bytes, column: str, table: str = "") -> Callable[[Fetch], Item]:
+    def make(fetch: Fetch) -> Item:
+        place = fetch.column(column, table)
+        return lambda row: form % row[place]
+
+    return make
+
+
+def _flags(fetch: Fetch) -> Item:
+    place, selected = fetch.column("message.flags"), fetch.selected
+    return lambda row: b"FLAGS " + selected.flags(row[1], row[place])
+
+
+def _date(name: bytes, column: str) -> Callable[[Fetch], Item]:
+    def make(fetch: Fetch) -> Item:
+        place = fetch.column(column)
+        return lambda row: b"%b %b" % (name, date_time(row[place]))
+
+    return make
+
+
+def _body(fetch: Fetch) -> Item:
+    whole = fetch.octets()
+
+    def item(row: Row) -> bytes:
+        octets = whole(row)
+        return b"BODY " + envelope.structure(octets, message.parse(octets), extended=False)
+
+    return item
+
+
+ITEMS: dict[bytes, Callable[[Fetch], Item]] = {
+    b"UID": lambda fetch: lambda row: b"UID %d" % row[1],
+    b"FLAGS": _flags,
+    b"INTERNALDATE": _date(b"INTERNALDATE", "message.date"),
+    b"SAVEDATE": _date(b"SAVEDATE", "message.saved"),  # RFC 8514
+    b"MODSEQ": _number(b"MODSEQ (%d)", "message.modseq"),  # RFC 7162
+    b"RFC822.SIZE": _number(b"RFC822.SIZE %d", "content.size", CONTENT),
+    b"ENVELOPE": _ready(b"ENVELOPE", "content.envelope", CONTENT),
+    b"BODYSTRUCTURE": _ready(b"BODYSTRUCTURE", "content.structure", CONTENT),
+    b"PREVIEW": _ready(b"PREVIEW", "content.preview", CONTENT),  # RFC 8970
+    b"BODY": _body,
+    b"EMAILID": _ready(b"EMAILID", "'(M' || lower(hex(content.id)) || ')'", CONTENT),  # RFC 8474
+    b"THREADID": lambda fetch: lambda row: b"THREADID NIL",
+}
+
+
+def cut(found: list[int], partial: tuple[int, int]) -> list[int]:
+    """Return the part of a result that PARTIAL asks for: counted from 1, or from the end."""
+    first, last = partial
+    if first > 0:
+        return found[first - 1 : last]
+    return found[max(0, len(found) + last) : len(found) + first + 1] if -first <= len(found) else []
+
+
+def vanished_since(session: Session, mailbox: int, modseq: int, ranges: Ranges) -> list[int]:
+    """Return the UIDs in these ranges that have been expunged since."""
+    query = "SELECT uid FROM vanished WHERE mailbox = ? AND modseq > ?"
+    gone = sorted(uid for (uid,) in session.db.execute(query, (mailbox, modseq)))
+    return [uid for uid in gone if any(first <= uid <= last for first, last in ranges)]
+
+
+def date_time(seconds: int) -> bytes:
+    """Return a date-time in the zone of this machine (RFC 3501 section 9)."""
     date = time.localtime(seconds)
     sign, minutes = "-" if date.tm_gmtoff < 0 else "+", abs(date.tm_gmtoff) // 60
     month = MONTHS[date.tm_mon - 1].decode().capitalize()
@@ -208,3 +338,15 @@ def part_of(octets: bytes, section: Section) -> bytes | None:
         return octets[inner.body : inner.end]
     header = octets[inner.start : inner.body]
     return header if section.what == b"HEADER" else header_fields(section)(header)
+
+
+def decoded_part(octets: bytes, path: list[int]) -> bytes | None:
+    """Return a part without its transfer encoding; None where there is no such part. Raises No."""
+    if not path:
+        return octets
+    part = message.parse(octets).find(path)
+    if part is None:
+        return None
+    if part.encoding not in (b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable"):
+        raise No("[UNKNOWN-CTE] Unknown Content-Transfer-Encoding")
+    return text.decoded(octets, part)

@@ -1,11 +1,12 @@
-"""What a client's command says: the grammar of RFC 3501 section 9, from left to right.
+"""What a client's command says: the grammar of RFC 3501 and RFC 9051, section 9, from left to right.
 
 A command comes as pieces: a line, and behind each line that ends with {n} a
 literal of n octets and the next line.
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from . import names
 
@@ -15,6 +16,7 @@ _LIST_MAILBOX = re.compile(rb'[^\x00-\x20(){"\\\x7f-\xff]+')
 _TAG = re.compile(rb'[^\x00-\x20(){%*"\\\]\x7f-\xff+]+')
 _QUOTED = re.compile(rb'"((?:[^\r\n"\\]|\\["\\])*)"')
 _ESCAPE = re.compile(rb'\\(["\\])')
+_MODSEQ = re.compile(rb"[0-9]{1,19}")
 _NUMBER = re.compile(rb"[0-9]{1,10}")
 _SET = re.compile(
     rb"(?:[1-9][0-9]{0,9}|\*)(?::(?:[1-9][0-9]{0,9}|\*))?(?:,(?:[1-9][0-9]{0,9}|\*)(?::(?:[1-9][0-9]{0,9}|\*))?)*"
@@ -22,13 +24,17 @@ _SET = re.compile(
 _FLAG = re.compile(rb'\\?[^\x00-\x20(){%*"\\\]\x7f-\xff]+')
 _DATE = re.compile(rb"(\d\d?)-([A-Za-z]{3})-(\d{4})")
 _DATE_TIME = re.compile(rb'"( \d|\d\d)-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)"')
-LITERAL = re.compile(rb"(~?)\{(\d{1,19})(\+?)\}\Z")
+LITERAL = re.compile(rb"(~?)\{(\d{1,19})(\+?)\}\Z")  # with the marks of RFC 3516 and RFC 7888
 
 MONTHS = [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"]
 NUMBER_MAX = 2**32 - 1
 
-# Ranges of a sequence set; None stands for "*".
-SequenceSet = list[tuple[int | None, int | None]]
+MODSEQ_MAX = 2**63 - 1  # RFC 7162 section 7
+
+# Ranges of a sequence set, in which None stands for "*"; or None for "$", the saved result (RFC 5182).
+SequenceSet = list[tuple[int | None, int | None]] | None
+
+T = TypeVar("T")
 
 
 class BadCommand(Exception):
@@ -47,8 +53,9 @@ class Section(NamedTuple):
 class Parser:
     """Reads a command piece by piece; each method consumes what it returns, or raises BadCommand."""
 
-    def __init__(self, pieces: list[bytes]) -> None:
+    def __init__(self, pieces: list[bytes], utf8: bool = False) -> None:
         self.pieces = pieces  # lines at even places, literals at odd ones
+        self.utf8 = utf8  # mailbox names are UTF-8 (RFC 6855, RFC 9051)
         self.line = pieces[0]
         self.place = 0
         self.position = 0
@@ -86,6 +93,16 @@ class Parser:
         self.position = found.end()
         return found
 
+    def parenthesized(self, item: Callable[[], T]) -> list[T]:
+        """Return the items of a list in parentheses, which may be empty."""
+        self.expect(b"(")
+        found: list[T] = []
+        while not self.at(b")"):
+            if found:
+                self.space()
+            found.append(item())
+        return found
+
     # Words
 
     def tag(self) -> bytes:
@@ -101,11 +118,25 @@ class Parser:
             raise BadCommand("Number too large")
         return number
 
+    def modseq(self) -> int:
+        number = int(self._match(_MODSEQ, "a mod-sequence")[0])
+        if number > MODSEQ_MAX:
+            raise BadCommand("Number too large")
+        return number
+
+    def signed(self) -> int:
+        """Return a number that may be negative (RFC 9394)."""
+        negative = self.at(b"-")
+        number = self.number()
+        if not number:
+            raise BadCommand("Numbers here start at 1")
+        return -number if negative else number
+
     def string(self) -> bytes:
         """Return a quoted string or a literal."""
         if self.peek() == b'"':
             return _ESCAPE.sub(rb"\1", self._match(_QUOTED, "the end of a quoted string")[1])
-        if not LITERAL.match(self.line, self.position):
+        if not LITERAL.match(self.line, self.position):  # literal8 or not: here all may hold any octet
             raise BadCommand("Expected a string")
         literal = self.pieces[self.place + 1]
         self.place += 2
@@ -121,23 +152,27 @@ class Parser:
         """Return the name of a mailbox (RFC 3501 section 5.1)."""
         return self._mailbox(self.astring())
 
+    def nil_or_string(self) -> bytes | None:
+        return None if self.at(b"NIL") else self.string()
+
     def list_mailbox(self) -> str:
         """Return a mailbox pattern: a name in which * and % may stand."""
         if self.peek() in (b'"', b"{"):
             return self._mailbox(self.string())
         return self._mailbox(self._match(_LIST_MAILBOX, "a mailbox pattern")[0])
 
-    @staticmethod
-    def _mailbox(name: bytes) -> str:
+    def _mailbox(self, name: bytes) -> str:
         try:
-            return names.decode(name)
+            return name.decode("utf-8") if self.utf8 else names.decode(name)
         except ValueError:
-            raise BadCommand("Mailbox name is not in modified UTF-7") from None
+            raise BadCommand("Mailbox name is not in " + ("UTF-8" if self.utf8 else "modified UTF-7")) from None
 
     # Sets, flags, dates
 
     def sequence_set(self) -> SequenceSet:
-        ranges: SequenceSet = []
+        if self.at(b"$"):
+            return None
+        ranges: list[tuple[int | None, int | None]] = []
         for part in self._match(_SET, "a sequence set")[0].split(b","):
             first, _, last = part.partition(b":")
             low, high = self._set_number(first), self._set_number(last or first)
@@ -157,16 +192,11 @@ class Parser:
 
     def flags(self) -> list[str]:
         """Return flags in parentheses, or, as STORE allows, without."""
-        found: list[str] = []
-        if self.at(b"("):
-            while not self.at(b")"):
-                if found:
-                    self.space()
-                found.append(self.flag())
-        else:
+        if self.peek() == b"(":
+            return self.parenthesized(self.flag)
+        found = [self.flag()]
+        while self.at(b" "):
             found.append(self.flag())
-            while self.at(b" "):
-                found.append(self.flag())
         return found
 
     def date(self) -> int:
@@ -227,6 +257,25 @@ class Parser:
         if not length:
             raise BadCommand("A partial fetch needs a length")
         return start, length
+
+    def binary_section(self) -> list[int]:
+        """Return the part numbers of BINARY[...] (RFC 3516 section 4.2), whose "[" has been consumed."""
+        path = []
+        if self.peek() != b"]":
+            path.append(self.number())
+            while self.at(b"."):
+                path.append(self.number())
+        self.expect(b"]")
+        return path
+
+    def partial_range(self) -> tuple[int, int]:
+        """Return the range of PARTIAL (RFC 9394 section 3.1), counted from the end where negative."""
+        first = self.signed()
+        self.expect(b":")
+        last = self.signed()
+        if (first < 0) != (last < 0):
+            raise BadCommand("A range has one sign")
+        return (min(first, last), max(first, last)) if first > 0 else (max(first, last), min(first, last))
 
 
 def _field_name(name: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""SEARCH: keys made into one predicate over messages (RFC 3501 section 6.4.4).
+"""SEARCH: keys made into one predicate over messages (RFC 9051 section 6.4.4).
 
 Texts are compared decoded and case-folded, as they lie ready in the database;
 they are read only for messages that the keys before them let through.
@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import text
 from .grammar import BadCommand, Parser, SequenceSet
-from .session import No, Selected
+from .session import CONDSTORE, No, Selected, Session
 
 DEPTH_MAX = 50  # parentheses, NOT and OR inside each other
 
@@ -20,11 +20,25 @@ DEPTH_MAX = 50  # parentheses, NOT and OR inside each other
 class Candidate:
     """A message that SEARCH looks at."""
 
-    __slots__ = ("content", "date", "db", "flags", "number", "recent", "sent_day", "size", "uid")
+    __slots__ = (
+        "content",
+        "date",
+        "db",
+        "flags",
+        "id",
+        "modseq",
+        "number",
+        "recent",
+        "saved",
+        "sent_day",
+        "size",
+        "uid",
+    )
 
     def __init__(self, db: sqlite3.Connection, selected: Selected, row: tuple[Any, ...]) -> None:
         self.db = db
-        self.number, self.uid, flags, self.date, self.size, self.sent_day, self.content = row
+        self.number, self.uid, flags, self.date, self.size, self.sent_day = row[:6]
+        self.content, self.id, self.modseq, self.saved = row[6:]
         self.flags = flags.lower().split()
         self.recent = self.uid in selected.recent
 
@@ -40,40 +54,49 @@ class Candidate:
         return found
 
 
-COLUMNS = "message.flags, message.date, content.size, content.sent_day, message.content"
+COLUMNS = (
+    "message.flags, message.date, content.size, content.sent_day, message.content, content.id,"
+    " message.modseq, message.saved"
+)
 
 Key = Callable[[Candidate], bool]
 
 
 class Search:
-    """One SEARCH command."""
+    """The keys of one SEARCH, SORT or THREAD."""
 
-    def __init__(self, selected: Selected) -> None:
-        self.selected = selected
-        self.charset = "utf-8"
+    def __init__(self, session: Session) -> None:
+        assert session.selected
+        self.session = session
+        self.selected = session.selected
+        self.ascii_only = False
+        self.with_modseq = False  # the answer says the highest MODSEQ (RFC 7162 section 3.1.5)
 
-    def parse(self, parser: Parser) -> Key:
-        """Read charset and keys. Raises BadCommand, or No for a charset that we do not know."""
-        if parser.at(b"CHARSET "):
-            name = parser.astring().decode("ascii", "replace")
-            if name.upper() not in ("US-ASCII", "UTF-8"):
-                raise No("[BADCHARSET (US-ASCII UTF-8)] Unknown charset")
-            parser.space()
-        keys = [self._key(parser, 1)]
+    def charset(self, parser: Parser) -> None:
+        """Read the name of a charset. Raises No for one that we do not know."""
+        name = parser.astring().decode("ascii", "replace").upper()
+        if name not in ("US-ASCII", "UTF-8"):
+            raise No("[BADCHARSET (US-ASCII UTF-8)] Unknown charset")
+        self.ascii_only = name == "US-ASCII"
+
+    def keys(self, parser: Parser) -> Key:
+        """Read keys up to the end. Raises BadCommand."""
+        return _all(self._keys(parser, 1))
+
+    def _keys(self, parser: Parser, depth: int) -> list[Key]:
+        keys = [self._key(parser, depth)]
         while parser.at(b" "):
-            keys.append(self._key(parser, 1))
-        return _all(keys)
+            keys.append(self._key(parser, depth))
+        return keys
 
     def _key(self, parser: Parser, depth: int) -> Key:
         if depth > DEPTH_MAX:
             raise BadCommand("Search keys too deep in each other")
         if parser.at(b"("):
-            keys = [self._key(parser, depth + 1)]
-            while parser.at(b" "):
-                keys.append(self._key(parser, depth + 1))
+            keys = self._keys(parser, depth + 1)
             parser.expect(b")")
             return _all(keys)
-        if parser.peek().isdigit() or parser.peek() == b"*":
+        if parser.peek().isdigit() or parser.peek() in (b"*", b"$"):
             return self._in_set(parser.sequence_set(), by_uid=False)
         name = parser.atom()
         if name == b"NOT":
@@ -86,57 +109,76 @@ class Search:
             parser.space()
             second = self._key(parser, depth + 1)
             return lambda one: first(one) or second(one)
-        if name == b"UID":
-            parser.space()
-            return self._in_set(parser.sequence_set(), by_uid=True)
-        return self._simple(name, parser)
-
-    def _simple(self, name: bytes, parser: Parser) -> Key:
         if name in FLAG_KEYS:
             return FLAG_KEYS[name]
+        if name == b"SAVEDATESUPPORTED":  # RFC 8514 section 4.3
+            return lambda one: True
+        parser.space()
+        return self._with_argument(name, parser)
+
+    def _with_argument(self, name: bytes, parser: Parser) -> Key:
+        if name == b"UID":
+            return self._in_set(parser.sequence_set(), by_uid=True)
         if name in (b"KEYWORD", b"UNKEYWORD"):
-            parser.space()
-            flag, wanted = parser.flag().lower(), name == b"KEYWORD"
-            return lambda one: (flag in one.flags) == wanted
-        if name in (b"LARGER", b"SMALLER"):
-            parser.space()
-            size = parser.number()
-            return (lambda one: one.size > size) if name == b"LARGER" else (lambda one: one.size < size)
+            return _has(parser.flag().lower(), name == b"KEYWORD")
+        if name in NUMBER_KEYS:
+            number, measure = parser.number(), NUMBER_KEYS[name]
+            return lambda one: measure(one, number)
         if name in DATE_KEYS:
-            parser.space()
             day, compare = parser.date(), DATE_KEYS[name]
             return lambda one: compare(one, day)
         if name in (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT"):
             return _in_field(name.decode().lower(), self._string(parser))
         if name == b"HEADER":
-            parser.space()
             field = parser.astring().decode("utf-8", "replace").lower()
+            parser.space()
             return _in_field(field, self._string(parser))
         if name == b"BODY":
-            wanted_text = self._string(parser)
-            return lambda one: wanted_text in one.body()
+            wanted = self._string(parser)
+            return lambda one: wanted in one.body()
         if name == b"TEXT":
-            wanted_text = self._string(parser)
-            return lambda one: wanted_text in one.header() or wanted_text in one.body()
+            wanted = self._string(parser)
+            return lambda one: wanted in one.header() or wanted in one.body()
+        if name == b"MODSEQ":
+            return self._modseq(parser)
+        if name == b"EMAILID":  # RFC 8474 section 6
+            email_id = parser.astring().decode("ascii", "replace").lower()
+            return lambda one: "m" + one.id.hex() == email_id
+        if name == b"THREADID":
+            parser.astring()
+            return lambda one: False
         raise BadCommand("Unknown SEARCH key")
 
+    def _modseq(self, parser: Parser) -> Key:
+        """MODSEQ, in front of which an entry name and its type may stand (RFC 7162 section 3.1.5)."""
+        self.with_modseq = True
+        self.session.enabled.add(CONDSTORE)
+        if parser.peek() == b'"':
+            parser.string()
+            parser.space()
+            parser.atom()
+            parser.space()
+        modseq = parser.modseq()
+        return lambda one: one.modseq >= modseq
+
     def _string(self, parser: Parser) -> str:
-        parser.space()
         try:
-            return text.fold_case(parser.astring().decode(self.charset))
+            return text.fold_case(parser.astring().decode("ascii" if self.ascii_only else "utf-8"))
         except UnicodeDecodeError:
-            raise BadCommand("Search text is not UTF-8") from None
+            raise BadCommand("Search text is not in its charset") from None
 
     def _in_set(self, numbers: SequenceSet, by_uid: bool) -> Key:
         ranges = self.selected.ranges(numbers, by_uid)
-        return lambda one: any(first <= one.uid <= last for first, last in ranges)
+        if len(ranges) < 10:
+            return lambda one: any(first <= one.uid <= last for first, last in ranges)
+        uids = {uid for _, uid, _ in self.selected.rows(ranges, "NULL")}
+        return lambda one: one.uid in uids
 
-    def run(self, db: sqlite3.Connection, key: Key) -> list[Candidate]:
+    def run(self, key: Key) -> list[Candidate]:
         """Return the messages that the key lets through, in order."""
-        ranges = [(1, self.selected.known)]
-        rows = self.selected.rows(ranges, COLUMNS, "JOIN content ON content.key = message.content")
-        candidates = (Candidate(db, self.selected, row) for row in rows)
-        return [one for one in candidates if key(one)]
+        db, selected = self.session.db, self.selected
+        rows = selected.rows([(1, selected.known)], COLUMNS, "JOIN content ON content.key = message.content")
+        return [one for one in (Candidate(db, selected, row) for row in rows) if key(one)]
 
 
 def _all(keys: list[Key]) -> Key:
@@ -165,18 +207,28 @@ for _name in ("answered", "deleted", "draft", "flagged", "seen"):
     FLAG_KEYS[_name.upper().encode()] = _has(f"\\{_name}")
     FLAG_KEYS[b"UN" + _name.upper().encode()] = _has(f"\\{_name}", False)
 
+NUMBER_KEYS: dict[bytes, Callable[[Candidate, int], bool]] = {
+    b"LARGER": lambda one, size: one.size > size,
+    b"SMALLER": lambda one, size: one.size < size,
+    b"OLDER": lambda one, seconds: one.date <= time.time() - seconds,  # RFC 5032
+    b"YOUNGER": lambda one, seconds: one.date >= time.time() - seconds,
+}
 
-def _day(one: Candidate) -> int:
-    """The day of INTERNALDATE in the zone of this machine, in which it is also shown."""
-    day: int = (one.date + time.localtime(one.date).tm_gmtoff) // 86400
+
+def day_of(seconds: int) -> int:
+    """Return the day, since 1970, in the zone of this machine, in which dates are also shown."""
+    day: int = (seconds + time.localtime(seconds).tm_gmtoff) // 86400
     return day
 
 
 DATE_KEYS: dict[bytes, Callable[[Candidate, int], bool]] = {
-    b"BEFORE": lambda one, day: _day(one) < day,
-    b"ON": lambda one, day: _day(one) == day,
-    b"SINCE": lambda one, day: _day(one) >= day,
+    b"BEFORE": lambda one, day: day_of(one.date) < day,
+    b"ON": lambda one, day: day_of(one.date) == day,
+    b"SINCE": lambda one, day: day_of(one.date) >= day,
     b"SENTBEFORE": lambda one, day: one.sent_day is not None and one.sent_day < day,
     b"SENTON": lambda one, day: one.sent_day == day,
     b"SENTSINCE": lambda one, day: one.sent_day is not None and one.sent_day >= day,
+    b"SAVEDBEFORE": lambda one, day: day_of(one.saved) < day,  # RFC 8514 section 4.3
+    b"SAVEDON": lambda one, day: day_of(one.saved) == day,
+    b"SAVEDSINCE": lambda one, day: day_of(one.saved) >= day,
 }

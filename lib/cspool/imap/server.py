@@ -3,7 +3,7 @@
 import sqlite3
 
 from ..errors import Failure
-from . import verbs
+from . import mailboxes, messages, verbs  # noqa: F401 - the first two put their verbs into the table
 from .connection import Closed
 from .grammar import LITERAL, BadCommand, Parser
 from .session import No, Session
@@ -11,10 +11,6 @@ from .session import No, Session
 LITERALS_MAX = 1 << 20  # octets of all literals of a command that is no APPEND
 BAD_MAX = 20  # commands in a row that make no sense, before BYE
 IDLE_MAX = 30 * 60.0  # seconds of silence, RFC 3501 section 5.4
-
-
-class TooLong(Exception):
-    """A command exceeds a limit; the text is for its answer."""
 
 
 class Server:
@@ -66,20 +62,21 @@ class Server:
             return
         try:
             parser = self._with_literals(line)
-            parser.tag()
+            self.session.tag = parser.tag()
             text = self._do(parser)
             self.bad = 0
             self._answer(tag, b"OK", text)
         except No as no:
             self._answer(tag, b"NO", str(no))
-        except (BadCommand, TooLong) as bad:
+        except BadCommand as bad:
             self._answer(tag, b"BAD", str(bad))
         except (sqlite3.OperationalError, Failure) as error:
             self._answer(tag, b"NO", f"[UNAVAILABLE] {error}")
 
     def _answer(self, tag: bytes, word: bytes, text: str) -> None:
         """Send the answer that ends a command; too many bad ones end the session."""
-        self.connection.write(b"%b %b %b\r\n" % (tag, word, text.encode("ascii", "replace")))
+        if text:
+            self.connection.write(b"%b %b %b\r\n" % (tag, word, text.encode("ascii", "replace")))
         if word == b"BAD":
             self.bad += 1
             if self.bad >= BAD_MAX:
@@ -87,27 +84,33 @@ class Server:
                 self.session.ended = True
 
     def _with_literals(self, line: bytes) -> Parser:
-        """Read the literals of a command and the lines between them (RFC 3501 section 7.5).
+        """Read the literals of a command and the lines between them (RFC 9051 section 4.3).
 
         A literal that is too long is refused before it is sent; one that the
-        client sends without asking is read and thrown away.
+        client sends without asking (RFC 7888) is read and thrown away.
         """
-        pieces, size = [line], 0
+        pieces, size, too_long = [line], 0, False
         appends = self.session.authenticated and line.upper().split(b" ")[1:2] == [b"APPEND"]
         most = verbs.APPEND_MAX if appends else LITERALS_MAX
         while found := LITERAL.search(pieces[-1]):
-            length = int(found[2])
+            length, asks = int(found[2]), not found[3]
             size += length
-            if size > most:
-                raise TooLong("Literal too long")
-            self.connection.write(b"+ Go ahead\r\n")
-            self.connection.flush()
-            pieces.append(self.connection.read(length))
+            too_long |= size > most
+            if too_long and asks:
+                break
+            if asks:
+                self.connection.write(b"+ Go ahead\r\n")
+                self.connection.flush()
+            if too_long:
+                self.connection.skip(length)
+            pieces.append(b"" if too_long else self.connection.read(length))
             following = self.connection.read_line()
             if following is None:
-                raise TooLong("Line too long")
+                raise BadCommand("Line too long")
             pieces.append(following)
-        return Parser(pieces)
+        if too_long:
+            raise No("[TOOBIG] Literal too long") if appends else BadCommand("Literal too long")
+        return Parser(pieces, self.session.utf8)
 
     def _do(self, parser: Parser) -> str:
         """Do a command whose tag has been read; return the text of its OK."""

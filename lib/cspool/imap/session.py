@@ -1,22 +1,30 @@
-"""A session: who is logged in, which mailbox is selected, and what the client has been told of it.
+"""A session: who is logged in, what is enabled, which mailbox is selected, what the client has been told of it.
 
 The client's sequence numbers are its own: a message that somebody else
 expunges stays in them until the client can be told (RFC 3501 section 7.4.1),
 and one that arrives is not in them before EXISTS has been sent.
 """
 
+import os
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import database, view
-from ..command import Fields
+from ..command import SPECIAL_USES, Fields
+from ..envelope import string
+from . import names
 from .connection import Connection
 from .grammar import BadCommand, SequenceSet
 
 SYSTEM_FLAGS = r"\Answered \Flagged \Deleted \Seen \Draft"
 IDS_MAX = 100_000  # message ids in one change; more become several
+
+# What ENABLE knows (RFC 5161), beside CONDSTORE, which other commands can enable too.
+CONDSTORE, QRESYNC, UTF8, REV2 = "CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4REV2"
+
+Ranges = list[tuple[int, int]]  # of UIDs: ascending and disjoint, both ends included
 
 
 class No(Exception):
@@ -32,31 +40,75 @@ class Session:
         self.password_file = password_file
         self.authenticated = False
         self.failures = 0  # of LOGIN and AUTHENTICATE
+        self.enabled: set[str] = set()
         self.selected: Selected | None = None
+        self.tag = b""  # of the command that is being done
         self.ended = False
 
     def untagged(self, octets: bytes) -> None:
         """Send an untagged answer."""
         self.connection.write(b"* %b\r\n" % octets)
 
-    @staticmethod
-    def mailbox_name(name: str) -> str:
-        """Return a name as it is kept: INBOX is one in any case (RFC 3501 section 5.1)."""
-        return "INBOX" if name.upper() == "INBOX" else name
+    def tell(self, expunges: bool) -> None:
+        """Tell the client what is new in the selected mailbox; `expunges`: whether it may hear of those."""
+        if self.selected:
+            for answer in self.selected.news(expunges):
+                self.untagged(answer)
+
+    # Mailboxes
+
+    @property
+    def utf8(self) -> bool:
+        """Whether mailbox names are UTF-8 on the wire (RFC 6855 section 3, RFC 9051 section 5.1)."""
+        return bool(self.enabled & {UTF8, REV2})
+
+    def mailbox_name(self, name: str) -> bytes:
+        """Return a mailbox name as it is sent."""
+        if not self.utf8:
+            return string(names.encode(name))
+        return b'"' + name.encode().replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
 
     def mailbox(self, name: str) -> int:
-        """Return the key of a mailbox by its name in the view. Raises No."""
-        found = self.db.execute("SELECT key FROM mailbox WHERE name = ?", (self.mailbox_name(name),)).fetchone()
+        """Return the key of a mailbox by its name in the view; one for a special use is made. Raises No."""
+        name = canonical(name)
+        query = "SELECT key FROM mailbox WHERE name = ?"
+        found = self.db.execute(query, (name,)).fetchone()
+        if not found and name in self.special_names():
+            self.create([name], SPECIAL_USES[name])
+            found = self.db.execute(query, (name,)).fetchone()
         if not found:
             raise No("[NONEXISTENT] No such mailbox")
         key: int = found[0]
         return key
 
-    def mailbox_id(self, name: str) -> bytes:
-        """Return the permanent id of a mailbox by its name in the view. Raises No."""
-        key = self.mailbox(name)
+    def target(self, name: str) -> bytes:
+        """Return the id of the mailbox to put messages into; TRYCREATE when there is none (RFC 9051 section 7.1)."""
+        try:
+            return self.mailbox_id(self.mailbox(name))
+        except No:
+            raise No("[TRYCREATE] No such mailbox") from None
+
+    def mailbox_id(self, key: int) -> bytes:
+        """Return the permanent id of a mailbox."""
         mailbox_id: bytes = self.db.execute("SELECT id FROM mailbox WHERE key = ?", (key,)).fetchone()[0]
         return mailbox_id
+
+    def special_names(self) -> set[str]:
+        """Return the names of mailboxes that are made at first use: no other has their use or their name."""
+        there = self.db.execute("SELECT name, use FROM mailbox WHERE name IS NOT NULL").fetchall()
+        taken = {name for name, _ in there}
+        used = {one for _, use in there for one in use.split()}
+        return {name for name, use in SPECIAL_USES.items() if name not in taken and use not in used}
+
+    # Changes
+
+    def create(self, wanted: list[str], use: str = "") -> None:
+        """Create mailboxes; the last one may be for a special use, and is then subscribed."""
+        rows: list[Fields] = [{"do": "create", "name": name, "nonce": os.urandom(16).hex()} for name in wanted]
+        if use:
+            rows[-1]["use"] = use
+            rows.append({"do": "subscribe", "name": wanted[-1]})
+        self.change(rows)
 
     def change(self, rows: list[Fields], octets: bytes = b"") -> None:
         """Make small changes, here and in the outbox, in one transaction."""
@@ -69,30 +121,32 @@ class Session:
             some = b"".join(ids[start : start + IDS_MAX]).hex()
             self.change([{**row, "ids": some} for row in rows])
 
-    def tell(self, expunges: bool) -> None:
-        """Tell the client what has changed in the selected mailbox; `expunges` says whether it may hear of those."""
-        if self.selected:
-            for answer in self.selected.news(expunges):
-                self.untagged(answer)
+
+def canonical(name: str) -> str:
+    """Return a mailbox name as it is kept: INBOX is one in any case (RFC 3501 section 5.1)."""
+    first, slash, rest = name.partition("/")
+    return f"INBOX{slash}{rest}" if first.upper() == "INBOX" else name
 
 
 class Selected:
     """The selected mailbox as this client knows it: uids[n - 1] is the UID of message n."""
 
-    def __init__(self, db: sqlite3.Connection, key: int, read_only: bool) -> None:
-        self.db = db
+    def __init__(self, session: Session, key: int, read_only: bool) -> None:
+        self.db = session.db
+        self.enabled = session.enabled
         self.key = key
         self.read_only = read_only
-        self.recent: set[int] = set()  # UIDs that are \\Recent in this session, and in no other
+        self.recent: set[int] = set()  # UIDs that are \Recent in this session, and in no other
         self.uids: list[int] = []
         self.known = 0  # the highest UID that has ever been in `uids`
+        self.saved: Ranges = []  # the result of SEARCH RETURN (SAVE), which is "$" (RFC 5182)
         self.told: dict[int, str] = {}  # flags that the client knows although their MODSEQ is above `modseq`
         self.modseq = 0  # up to here flags and arrivals have been told
         self.expunge_modseq = 0  # up to here expunges have been told
-        self.uidvalidity: int = self._mailbox("uidvalidity")
         self.news(expunges=True)
 
-    def _mailbox(self, column: str) -> int:
+    def mailbox(self, column: str) -> int:
+        """Return a number that the database has of this mailbox."""
         value: int = self.db.execute(f"SELECT {column} FROM mailbox WHERE key = ?", (self.key,)).fetchone()[0]
         return value
 
@@ -100,12 +154,12 @@ class Selected:
 
     def news(self, expunges: bool) -> list[bytes]:
         """Return untagged answers for what has changed since the last time."""
-        modseq = self._mailbox("modseq")
+        modseq = self.mailbox("modseq")
         if self.modseq == modseq and (self.expunge_modseq == modseq or not expunges):
             return []
         self.db.execute("BEGIN")  # one snapshot for all that is told
         try:
-            modseq = self._mailbox("modseq")
+            modseq = self.mailbox("modseq")
             told = self._expunges() if expunges else []
             told += self._changed_flags()
             new = self._arrivals()
@@ -115,7 +169,9 @@ class Selected:
             self.expunge_modseq = modseq
         if new:
             self._claim_recent(new)
-            told += [b"%d EXISTS" % len(self.uids), b"%d RECENT" % len(self.recent)]
+            told.append(b"%d EXISTS" % len(self.uids))
+            if REV2 not in self.enabled:
+                told.append(b"%d RECENT" % len(self.recent))
         self.modseq = modseq
         self.told.clear()
         return told
@@ -124,10 +180,32 @@ class Selected:
         query = "SELECT uid FROM vanished WHERE mailbox = ? AND modseq > ?"
         gone = {uid for (uid,) in self.db.execute(query, (self.key, self.expunge_modseq))}
         places = sorted((place for place in map(self.place, gone) if place is not None), reverse=True)
-        if places:
-            self.uids = [uid for uid in self.uids if uid not in gone]
-            self.recent -= gone
+        if not places:
+            return []
+        uids = [self.uids[place] for place in reversed(places)]
+        self.uids = [uid for uid in self.uids if uid not in gone]
+        self.recent -= gone
+        if QRESYNC in self.enabled:
+            return [b"VANISHED " + uid_set(uids)]
         return [b"%d EXPUNGE" % (place + 1) for place in places]
+
+    def _changed_flags(self) -> list[bytes]:
+        query = "SELECT uid, flags, modseq FROM message WHERE mailbox = ? AND modseq > ? AND uid <= ? ORDER BY uid"
+        changed = []
+        if self.modseq:  # else the mailbox has just been selected
+            for uid, flags, modseq in self.db.execute(query, (self.key, self.modseq, self.known)):
+                place = self.place(uid)
+                if place is not None and self.told.get(uid) != flags:
+                    changed.append(self.flags_answer(place, uid, flags, modseq, with_uid=True))
+        return changed
+
+    def flags_answer(self, place: int, uid: int, flags: str, modseq: int, with_uid: bool) -> bytes:
+        """Return the FETCH answer that tells flags, and MODSEQ where the client has enabled it."""
+        items = [b"UID %d" % uid] if with_uid or QRESYNC in self.enabled else []
+        items.append(b"FLAGS " + self.flags(uid, flags))
+        if CONDSTORE in self.enabled:
+            items.append(b"MODSEQ (%d)" % modseq)
+        return b"%d FETCH (%b)" % (place + 1, b" ".join(items))
 
     def _arrivals(self) -> list[int]:
         query = "SELECT uid FROM message WHERE mailbox = ? AND uid > ? ORDER BY uid"
@@ -136,38 +214,17 @@ class Selected:
         self.known = max(self.known, *new, 0)
         return new
 
-    def _changed_flags(self) -> list[bytes]:
-        query = "SELECT uid, flags FROM message WHERE mailbox = ? AND modseq > ? AND uid <= ? ORDER BY uid"
-        changed = []
-        if self.modseq:  # else the mailbox has just been selected
-            for uid, flags in self.db.execute(query, (self.key, self.modseq, self.known)):
-                place = self.place(uid)
-                if place is not None and self.told.get(uid) != flags:
-                    changed.append(b"%d FETCH (UID %d FLAGS %b)" % (place + 1, uid, self.flags(uid, flags)))
-        return changed
-
     def _claim_recent(self, new: list[int]) -> None:
-        """Make new messages \\Recent here unless another session was first (RFC 3501 section 2.3.2)."""
-        recent = self._mailbox("recent")
+        r"""Make new messages \Recent here unless another session was first (RFC 3501 section 2.3.2)."""
+        recent = self.mailbox("recent")
         if recent <= new[-1] and not self.read_only:
             with database.writing(self.db):
-                recent = self._mailbox("recent")
+                recent = self.mailbox("recent")
                 self.db.execute("UPDATE mailbox SET recent = max(recent, ?) WHERE key = ?", (new[-1] + 1, self.key))
-        self.recent.update(uid for uid in new if uid >= recent)
+        if recent <= new[-1]:
+            self.recent.update(new[bisect_left(new, recent) :])
 
     # Messages
-
-    def keywords(self) -> str:
-        """Return the keywords that messages here have."""
-        texts = self.db.execute("SELECT DISTINCT flags FROM message WHERE mailbox = ?", (self.key,))
-        return " ".join(sorted({flag for (flags,) in texts for flag in flags.split() if flag[0] != "\\"}))
-
-    def first_unseen(self) -> int:
-        """Return the sequence number of the first message without \\Seen, 0 for none."""
-        query = "SELECT uid FROM message WHERE mailbox = ? AND instr(flags, '\\Seen') = 0 ORDER BY uid LIMIT 1"
-        found = self.db.execute(query, (self.key,)).fetchone()
-        place = self.place(found[0]) if found else None
-        return 0 if place is None else place + 1
 
     def place(self, uid: int) -> int | None:
         """Return the place of a UID in `uids`, which is its sequence number less one."""
@@ -176,16 +233,30 @@ class Selected:
 
     def flags(self, uid: int, flags: str) -> bytes:
         """Return the flags of a message as IMAP sends them."""
-        if uid in self.recent:
+        if uid in self.recent and REV2 not in self.enabled:
             flags = f"\\Recent {flags}".rstrip()
         return b"(%b)" % flags.encode()
 
-    def ranges(self, numbers: SequenceSet, by_uid: bool) -> list[tuple[int, int]]:
-        """Return the UID ranges, ascending and disjoint, of a sequence set.
+    def keywords(self) -> str:
+        """Return the keywords that messages here have."""
+        texts = self.db.execute("SELECT DISTINCT flags FROM message WHERE mailbox = ?", (self.key,))
+        return " ".join(sorted({flag for (flags,) in texts for flag in flags.split() if flag[0] != "\\"}))
+
+    def first_unseen(self) -> int:
+        r"""Return the sequence number of the first message without \Seen, 0 for none."""
+        query = rf"SELECT min(uid) FROM message WHERE mailbox = ? AND {database.UNSEEN}"
+        (uid,) = self.db.execute(query, (self.key,)).fetchone()
+        place = None if uid is None else self.place(uid)
+        return 0 if place is None else place + 1
+
+    def ranges(self, numbers: SequenceSet, by_uid: bool) -> Ranges:
+        """Return the UIDs of a sequence set.
 
         Raises BadCommand for a sequence number that no message has (RFC 3501
         section 9, seq-number); where "*" is the other end, it is the last one's.
         """
+        if numbers is None:
+            return self.saved
         found = []
         highest = (self.uids[-1] if self.uids else 0) if by_uid else len(self.uids)
         for low, high in numbers:
@@ -199,14 +270,7 @@ class Selected:
                     continue  # "*" in an empty mailbox
                 first, last = self.uids[min(first, last) - 1], self.uids[last - 1]
             found.append((first, last))
-        found.sort()
-        merged: list[tuple[int, int]] = []
-        for first, last in found:
-            if merged and first <= merged[-1][1] + 1:
-                merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-            else:
-                merged.append((first, last))
-        return merged
+        return merged(found)
 
     def rows(self, ranges: Iterable[tuple[int, int]], columns: str, tables: str = "") -> Iterator[tuple[Any, ...]]:
         """Yield sequence number, UID and `columns` of those messages in these UID ranges that the client knows.
@@ -217,11 +281,37 @@ class Selected:
             f"SELECT message.uid, {columns} FROM message {tables}"
             " WHERE message.mailbox = ? AND message.uid BETWEEN ? AND ? ORDER BY message.uid"
         )
+        uids = self.uids
         for first, last in ranges:
-            place = bisect_left(self.uids, first)
+            place = bisect_left(uids, first)
             for row in self.db.execute(query, (self.key, first, min(last, self.known))):
-                uid = row[0]
-                while place < len(self.uids) and self.uids[place] < uid:
+                while place < len(uids) and uids[place] < row[0]:
                     place += 1
-                if place < len(self.uids) and self.uids[place] == uid:
+                if place < len(uids) and uids[place] == row[0]:
                     yield place + 1, *row
+
+    def ids(self, ranges: Ranges) -> list[tuple[int, bytes]]:
+        """Return UID and id of the messages in these UID ranges."""
+        return [(uid, message_id) for _, uid, message_id in self.rows(ranges, "message.id")]
+
+
+def merged(ranges: Ranges) -> Ranges:
+    """Return ranges in order, and those that touch as one."""
+    found: Ranges = []
+    for first, last in sorted(ranges):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return found
+
+
+def uid_set(uids: Iterable[int]) -> bytes:
+    """Return UIDs, in their order, as a uid-set: runs as ranges."""
+    ranges: list[list[int]] = []
+    for uid in uids:
+        if ranges and uid == ranges[-1][1] + 1:
+            ranges[-1][1] = uid
+        else:
+            ranges.append([uid, uid])
+    return b",".join(b"%d" % first if first == last else b"%d:%d" % (first, last) for first, last in ranges)

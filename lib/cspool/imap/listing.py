@@ -1,0 +1,129 @@
+"""LIST and LSUB: which mailboxes there are, and what they are (RFC 9051 section 6.3.9, RFC 5258, RFC 6154)."""
+
+from collections.abc import Iterator
+
+from ..command import SPECIAL_USES
+from . import names
+from .grammar import BadCommand, Parser
+from .session import REV2, Session, canonical
+from .status import parse_items
+
+# Of which mailbox a STATUS is to follow, and the items.
+Status = tuple[str, list[bytes]]
+
+
+class _Mailboxes:
+    """All mailboxes of the view, and all that only their children or subscriptions tell of."""
+
+    def __init__(self, session: Session) -> None:
+        rows = session.db.execute("SELECT name, use FROM mailbox WHERE name IS NOT NULL")
+        self.use: dict[str, str] = dict(rows.fetchall())
+        self.use |= {name: SPECIAL_USES[name] for name in session.special_names()}  # made at first use
+        self.subscribed = {name for (name,) in session.db.execute("SELECT name FROM subscription WHERE view")}
+        self.parents = {parent for name in self.use for parent in _parents(name)}
+        self.above_subscribed = {parent for name in self.subscribed for parent in _parents(name)}
+
+    def all(self) -> list[str]:
+        """Names in the order in which they are shown: INBOX first."""
+        every = self.use.keys() | self.parents | self.subscribed
+        return sorted(every, key=lambda name: (name != "INBOX", name))
+
+    def attributes(self, name: str, session: Session, subscribed: bool) -> list[str]:
+        found = []
+        if name not in self.use:
+            # \NonExistent says more, but IMAP4rev1 clients know only the other.
+            found += ["\\NonExistent"] if REV2 in session.enabled else ["\\NonExistent", "\\Noselect"]
+        found.append("\\HasChildren" if name in self.parents else "\\HasNoChildren")
+        if subscribed and name in self.subscribed:
+            found.append("\\Subscribed")
+        return found + self.use.get(name, "").split()
+
+
+def _parents(name: str) -> Iterator[str]:
+    for place, letter in enumerate(name):
+        if letter == "/":
+            yield name[:place]
+
+
+def list_(session: Session, parser: Parser) -> Iterator[tuple[bytes, Status | None]]:
+    """Yield an answer for each mailbox that LIST shows, and what STATUS is to follow it."""
+    parser.space()
+    selection = _options(parser, {b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"})
+    if b"RECURSIVEMATCH" in selection and not {b"SUBSCRIBED", b"SPECIAL-USE"} & selection.keys():
+        raise BadCommand("RECURSIVEMATCH needs another option")
+    reference = parser.mailbox()
+    parser.space()
+    extended = bool(selection) or parser.peek() == b"("
+    patterns = parser.parenthesized(parser.list_mailbox) if parser.peek() == b"(" else [parser.list_mailbox()]
+    returns: dict[bytes, list[bytes]] = {}
+    if parser.at(b" RETURN "):
+        extended = True
+        returns = _options(parser, {b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS"})
+    parser.end()
+    if patterns == [""] and not extended:
+        # The hierarchy delimiter, and the root of the reference (RFC 3501 section 6.3.8).
+        yield b'LIST (\\Noselect) "/" ""', None
+        return
+    mailboxes = _Mailboxes(session)
+    patterns = [canonical(reference + pattern) for pattern in patterns if pattern]
+    for name in mailboxes.all():
+        if not any(names.matches(pattern, name) for pattern in patterns):
+            continue
+        chosen, children = _selected(mailboxes, name, selection)
+        if not chosen and not children:
+            continue
+        shown = mailboxes.attributes(name, session, bool({b"SUBSCRIBED"} & (selection.keys() | returns.keys())))
+        answer = b'LIST (%b) "/" %b' % (" ".join(shown).encode(), session.mailbox_name(name))
+        if children and b"RECURSIVEMATCH" in selection:
+            answer += b' ("CHILDINFO" ("SUBSCRIBED"))'
+        status = (name, returns[b"STATUS"]) if b"STATUS" in returns and name in mailboxes.use else None
+        yield answer, status
+
+
+def _selected(mailboxes: _Mailboxes, name: str, selection: dict[bytes, list[bytes]]) -> tuple[bool, bool]:
+    """Tell whether a mailbox itself, and whether something below it, is what LIST asks for."""
+    if b"SUBSCRIBED" in selection:
+        chosen = name in mailboxes.subscribed
+        children = b"RECURSIVEMATCH" in selection and name in mailboxes.above_subscribed
+    else:
+        chosen = name in mailboxes.use or name in mailboxes.parents
+        children = False
+    if b"SPECIAL-USE" in selection:
+        chosen = chosen and bool(mailboxes.use.get(name))
+    return chosen, children
+
+
+def _options(parser: Parser, known: set[bytes]) -> dict[bytes, list[bytes]]:
+    """Read selection or return options, if they come next; STATUS has its items."""
+    found: dict[bytes, list[bytes]] = {}
+    if parser.peek() != b"(":
+        return found
+
+    def option() -> None:
+        name = parser.atom()
+        if name not in known:
+            raise BadCommand("Unknown LIST option")
+        found[name] = []
+        if name == b"STATUS":
+            parser.space()
+            found[name] = parse_items(parser)
+
+    parser.parenthesized(option)
+    parser.at(b" ")
+    return found
+
+
+def lsub(session: Session, parser: Parser) -> Iterator[bytes]:
+    """Yield the subscribed names that match (RFC 3501 section 6.3.9)."""
+    parser.space()
+    reference = parser.mailbox()
+    parser.space()
+    pattern = canonical(reference + parser.list_mailbox())
+    parser.end()
+    mailboxes = _Mailboxes(session)
+    shown = {name for name in mailboxes.subscribed if names.matches(pattern, name)}
+    # With %, a name stands for what is subscribed below it, too.
+    above = {name for name in mailboxes.above_subscribed if "%" in pattern and names.matches(pattern, name)} - shown
+    for name in sorted(shown | above):
+        attributes = b"\\Noselect" if name in above else b""
+        yield b'LSUB (%b) "/" %b' % (attributes, session.mailbox_name(name))

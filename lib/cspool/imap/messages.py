@@ -1,0 +1,392 @@
+"""The verbs on messages of the selected mailbox (RFC 9051 section 6.4)."""
+
+import os
+from collections.abc import Callable
+
+from ..command import Fields, copy_id, is_flag
+from .fetch import Fetch, cut
+from .grammar import BadCommand, Parser, SequenceSet
+from .search import Candidate, Search
+from .session import CONDSTORE, QRESYNC, REV2, SYSTEM_FLAGS, No, Ranges, Selected, Session, merged, uid_set
+from .sort import criterion
+from .sort import sort as sorted_by
+from .thread import answer, ordered_subject, references
+from .verbs import SELECTED, verb
+
+
+@verb((SELECTED,))
+def check(session: Session, parser: Parser) -> str:
+    parser.end()
+    return "CHECK completed"
+
+
+# EXPUNGE
+
+
+@verb((SELECTED,))
+def expunge(session: Session, parser: Parser) -> str:
+    parser.end()
+    return _expunge(session, None)
+
+
+@verb((SELECTED,))
+def uid_expunge(session: Session, parser: Parser) -> str:
+    r"""Expunge only some of what is marked \Deleted (RFC 4315 section 2.1)."""
+    parser.space()
+    numbers = parser.sequence_set()
+    parser.end()
+    return _expunge(session, _selected(session).ranges(numbers, by_uid=True))
+
+
+def _expunge(session: Session, ranges: Ranges | None) -> str:
+    selected = _writable(session)
+    expunge_deleted(session, selected, ranges)
+    session.tell(expunges=True)
+    return f"{_highest(session, selected)}EXPUNGE completed"
+
+
+def expunge_deleted(session: Session, selected: Selected, ranges: Ranges | None) -> None:
+    r"""Expunge what is marked \Deleted: all that the client knows of, or what is in these ranges."""
+    rows = selected.rows([(1, selected.known)] if ranges is None else ranges, "message.id, message.flags")
+    deleted = [message_id for _, _, message_id, flags in rows if "\\Deleted" in flags.split()]
+    session.change_messages([{"do": "expunge"}], deleted)
+
+
+def _highest(session: Session, selected: Selected) -> str:
+    """Return the response code that lets a client keep up (RFC 7162 section 3.2.7)."""
+    return f"[HIGHESTMODSEQ {selected.modseq}] " if QRESYNC in session.enabled else ""
+
+
+# SEARCH, SORT, THREAD
+
+
+@verb((SELECTED,), expunges=False)
+def search(session: Session, parser: Parser) -> str:
+    return _search(session, parser, by_uid=False)
+
+
+@verb((SELECTED,))
+def uid_search(session: Session, parser: Parser) -> str:
+    return _search(session, parser, by_uid=True)
+
+
+def _search(session: Session, parser: Parser, by_uid: bool) -> str:
+    parser.space()
+    one = Search(session)
+    result = _Result(session, by_uid, "SEARCH")
+    if parser.at(b"RETURN "):
+        result.parse(parser)
+    if parser.at(b"CHARSET "):
+        one.charset(parser)
+        parser.space()
+    key = one.keys(parser)
+    parser.end()
+    result.answer(one.run(key), one.with_modseq)
+    return "SEARCH completed"
+
+
+@verb((SELECTED,), expunges=False)
+def sort(session: Session, parser: Parser) -> str:
+    return _sort(session, parser, by_uid=False)
+
+
+@verb((SELECTED,))
+def uid_sort(session: Session, parser: Parser) -> str:
+    return _sort(session, parser, by_uid=True)
+
+
+def _sort(session: Session, parser: Parser, by_uid: bool) -> str:
+    parser.space()
+    one = Search(session)
+    result = _Result(session, by_uid, "SORT")
+    if parser.at(b"RETURN "):  # RFC 5267
+        result.parse(parser)
+    criteria = parser.parenthesized(lambda: criterion(parser))
+    parser.space()
+    one.charset(parser)
+    parser.space()
+    key = one.keys(parser)
+    parser.end()
+    result.answer(sorted_by(session.db, one.run(key), criteria), one.with_modseq)
+    return "SORT completed"
+
+
+@verb((SELECTED,), expunges=False)
+def thread(session: Session, parser: Parser) -> str:
+    return _thread(session, parser, by_uid=False)
+
+
+@verb((SELECTED,))
+def uid_thread(session: Session, parser: Parser) -> str:
+    return _thread(session, parser, by_uid=True)
+
+
+def _thread(session: Session, parser: Parser, by_uid: bool) -> str:
+    parser.space()
+    algorithm = {b"ORDEREDSUBJECT": ordered_subject, b"REFERENCES": references}.get(parser.atom())
+    if not algorithm:
+        raise BadCommand("Unknown thread algorithm")
+    parser.space()
+    one = Search(session)
+    one.charset(parser)
+    parser.space()
+    key = one.keys(parser)
+    parser.end()
+    threads = answer(algorithm(session.db, one.run(key)), by_uid)
+    session.untagged(f"THREAD {threads}".rstrip().encode())
+    return "THREAD completed"
+
+
+class _Result:
+    """How the result of SEARCH or SORT is answered: plainly, or as RETURN says (RFC 4731, RFC 5182, RFC 9394)."""
+
+    def __init__(self, session: Session, by_uid: bool, plain: str) -> None:
+        self.session = session
+        self.by_uid = by_uid
+        self.plain = plain
+        self.options: set[bytes] | None = None
+        self.partial = (0, 0)
+        if REV2 in session.enabled and plain == "SEARCH":
+            self.options = {b"ALL"}  # RFC 9051 section 6.4.4
+
+    def parse(self, parser: Parser) -> None:
+        """Read the result options, in parentheses."""
+        options = parser.parenthesized(lambda: self._option(parser))
+        parser.space()
+        self.options = set(options) or {b"ALL"}
+        if {b"ALL", b"PARTIAL"} <= self.options:
+            raise BadCommand("ALL or PARTIAL")
+
+    def _option(self, parser: Parser) -> bytes:
+        name = parser.atom()
+        if name == b"PARTIAL":
+            parser.space()
+            self.partial = parser.partial_range()
+        elif name not in (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE"):
+            raise BadCommand("Unknown result option")
+        return name
+
+    def answer(self, found: list[Candidate], with_modseq: bool) -> None:
+        """Send the result, and save it for "$" if that is asked for."""
+        numbers = [one.uid if self.by_uid else one.number for one in found]
+        modseq = max((one.modseq for one in found), default=0) if with_modseq else 0
+        if self.options is None:
+            parts = [self.plain, *map(str, numbers)] + ([f"(MODSEQ {modseq})"] if modseq else [])
+            self.session.untagged(" ".join(parts).encode())
+            return
+        if b"SAVE" in self.options:
+            self._save(found)
+        if self.options != {b"SAVE"}:
+            parts = [f'ESEARCH (TAG "{self.session.tag.decode()}")'] + (["UID"] if self.by_uid else [])
+            parts += self._returned(numbers)
+            self.session.untagged(" ".join(parts + ([f"MODSEQ {modseq}"] if modseq else [])).encode())
+
+    def _returned(self, numbers: list[int]) -> list[str]:
+        assert self.options is not None
+        parts = []
+        if b"MIN" in self.options and numbers:
+            parts.append(f"MIN {numbers[0] if self.plain == 'SORT' else min(numbers)}")
+        if b"MAX" in self.options and numbers:
+            parts.append(f"MAX {numbers[-1] if self.plain == 'SORT' else max(numbers)}")
+        if b"ALL" in self.options and numbers:
+            parts.append(f"ALL {uid_set(numbers).decode()}")
+        if b"COUNT" in self.options:
+            parts.append(f"COUNT {len(numbers)}")
+        if b"PARTIAL" in self.options:
+            some = uid_set(cut(numbers, self.partial)).decode() or "NIL"
+            parts.append(f"PARTIAL ({self.partial[0]}:{self.partial[1]} {some})")
+        return parts
+
+    def _save(self, found: list[Candidate]) -> None:
+        """Save all, or what MIN and MAX alone would return (RFC 5182 section 2.1)."""
+        assert self.session.selected and self.options is not None
+        uids = [one.uid for one in found]
+        if uids and not {b"ALL", b"COUNT", b"PARTIAL"} & self.options and {b"MIN", b"MAX"} & self.options:
+            uids = [pick(uids) for name, pick in ((b"MIN", min), (b"MAX", max)) if name in self.options]
+        if b"PARTIAL" in self.options:
+            uids = cut(uids, self.partial)
+        self.session.selected.saved = merged([(uid, uid) for uid in uids])
+
+
+# FETCH and STORE
+
+
+@verb((SELECTED,), expunges=False)
+def fetch(session: Session, parser: Parser) -> str:
+    return _fetch(session, parser, by_uid=False)
+
+
+@verb((SELECTED,))
+def uid_fetch(session: Session, parser: Parser) -> str:
+    return _fetch(session, parser, by_uid=True)
+
+
+def _fetch(session: Session, parser: Parser, by_uid: bool) -> str:
+    parser.space()
+    numbers = parser.sequence_set()
+    parser.space()
+    one = Fetch(session, by_uid)
+    one.parse(parser)
+    parser.end()
+    one.run(_selected(session).ranges(numbers, by_uid))
+    return "FETCH completed"
+
+
+@verb((SELECTED,), expunges=False)
+def store(session: Session, parser: Parser) -> str:
+    return _store(session, parser, by_uid=False)
+
+
+@verb((SELECTED,))
+def uid_store(session: Session, parser: Parser) -> str:
+    return _store(session, parser, by_uid=True)
+
+
+def _store(session: Session, parser: Parser, by_uid: bool) -> str:
+    parser.space()
+    numbers = parser.sequence_set()
+    parser.space()
+    unchanged_since = None
+    if parser.at(b"(UNCHANGEDSINCE "):  # RFC 7162 section 3.1.3
+        unchanged_since = parser.modseq()
+        parser.expect(b") ")
+        session.enabled.add(CONDSTORE)
+    sign = parser.peek() if parser.peek() in (b"+", b"-") else b""
+    parser.expect(sign + b"FLAGS")
+    silent = parser.at(b".SILENT")
+    parser.space()
+    flags = settable_flags(parser.flags())
+    parser.end()
+    selected = _writable(session)
+    ranges = selected.ranges(numbers, by_uid)
+    modified: list[int] = []
+    if unchanged_since is not None:
+        ranges, modified = _unmodified(selected, ranges, unchanged_since)
+    before = selected.mailbox("modseq")
+    _set_flags(session, selected, ranges, sign, flags)
+    for number, uid, flags_now, modseq in list(selected.rows(ranges, "message.flags, message.modseq")):
+        selected.told[uid] = flags_now
+        if not silent:
+            session.untagged(selected.flags_answer(number - 1, uid, flags_now, modseq, with_uid=by_uid))
+        elif CONDSTORE in session.enabled and modseq > before:
+            items = (b"UID %d " % uid) if by_uid or QRESYNC in session.enabled else b""
+            session.untagged(b"%d FETCH (%bMODSEQ (%d))" % (number, items, modseq))
+    if modified:
+        said = uid_set(modified if by_uid else [(selected.place(uid) or 0) + 1 for uid in modified])
+        return f"[MODIFIED {said.decode()}] STORE completed but for these"
+    return "STORE completed"
+
+
+def _unmodified(selected: Selected, ranges: Ranges, since: int) -> tuple[Ranges, list[int]]:
+    """Divide messages into those to store to and the UIDs of those that have changed since."""
+    rows = [(uid, modseq) for _, uid, modseq in selected.rows(ranges, "message.modseq")]
+    unchanged = merged([(uid, uid) for uid, modseq in rows if modseq <= since])
+    return unchanged, [uid for uid, modseq in rows if modseq > since]
+
+
+def _set_flags(session: Session, selected: Selected, ranges: Ranges, sign: bytes, flags: list[str]) -> None:
+    """Change what differs; messages that need the same change share one."""
+    wanted = {flag.lower(): flag for flag in flags}
+    same: dict[tuple[tuple[str, ...], tuple[str, ...]], list[bytes]] = {}
+    for _, _, message_id, flags_now in selected.rows(ranges, "message.id, message.flags"):
+        now = {flag.lower(): flag for flag in flags_now.split()}
+        added = tuple(flag for name, flag in wanted.items() if name not in now) if sign != b"-" else ()
+        removed = {b"+": (), b"-": tuple(now.keys() & wanted.keys()), b"": tuple(now.keys() - wanted.keys())}[sign]
+        if added or removed:
+            same.setdefault((added, tuple(sorted(now[name] for name in removed))), []).append(message_id)
+    for (added, removed), ids in same.items():
+        rows: list[Fields] = [{"do": "remove-flags", "flags": [*removed]}] if removed else []
+        rows += [{"do": "add-flags", "flags": [*added]}] if added else []
+        session.change_messages(rows, ids)
+
+
+def settable_flags(flags: list[str]) -> list[str]:
+    r"""Return flags without \Recent, which nobody can set; raise No for one that is not kept."""
+    system = {name.lower(): name for name in SYSTEM_FLAGS.split()}
+    found = [system.get(flag.lower(), flag) for flag in flags if flag.lower() != "\\recent"]
+    for flag in found:
+        if not is_flag(flag):
+            raise No("[CANNOT] No such flag")
+    return found
+
+
+# COPY and MOVE
+
+
+@verb((SELECTED,))
+def copy(session: Session, parser: Parser) -> str:
+    return _copy(session, parser, by_uid=False)
+
+
+@verb((SELECTED,))
+def uid_copy(session: Session, parser: Parser) -> str:
+    return _copy(session, parser, by_uid=True)
+
+
+def _copy(session: Session, parser: Parser, by_uid: bool) -> str:
+    numbers, mailbox_id = _set_and_target(session, parser)
+    messages = _selected(session).ids(_selected(session).ranges(numbers, by_uid))
+    nonce = os.urandom(16)
+    row = {"do": "copy", "mailbox": mailbox_id.hex(), "nonce": nonce.hex()}
+    session.change_messages([row], [message_id for _, message_id in messages])
+    return _copyuid(session, mailbox_id, messages, lambda source: copy_id(nonce, source)) + "COPY completed"
+
+
+@verb((SELECTED,))
+def move(session: Session, parser: Parser) -> str:
+    return _move(session, parser, by_uid=False)
+
+
+@verb((SELECTED,))
+def uid_move(session: Session, parser: Parser) -> str:
+    return _move(session, parser, by_uid=True)
+
+
+def _move(session: Session, parser: Parser, by_uid: bool) -> str:
+    """Move messages: COPYUID comes before their EXPUNGEs (RFC 6851 section 4.3)."""
+    numbers, mailbox_id = _set_and_target(session, parser)
+    selected = _writable(session)
+    messages = selected.ids(selected.ranges(numbers, by_uid))
+    if session.mailbox_id(selected.key) == mailbox_id:
+        return "MOVE completed: they are there"
+    session.change_messages([{"do": "move", "mailbox": mailbox_id.hex()}], [message_id for _, message_id in messages])
+    code = _copyuid(session, mailbox_id, messages, lambda source: source)
+    if code:
+        session.untagged(f"OK {code}Moved".encode())
+    session.tell(expunges=True)
+    return f"{_highest(session, selected)}MOVE completed"
+
+
+def _set_and_target(session: Session, parser: Parser) -> tuple[SequenceSet, bytes]:
+    parser.space()
+    numbers = parser.sequence_set()
+    parser.space()
+    name = parser.mailbox()
+    parser.end()
+    return numbers, session.target(name)
+
+
+def _copyuid(
+    session: Session, mailbox_id: bytes, messages: list[tuple[int, bytes]], there: Callable[[bytes], bytes]
+) -> str:
+    """Return the response code that says which UIDs messages have got, or nothing (RFC 4315 section 3)."""
+    key, uidvalidity = session.db.execute("SELECT key, uidvalidity FROM mailbox WHERE id = ?", (mailbox_id,)).fetchone()
+    query = "SELECT uid FROM message WHERE id = ? AND mailbox = ?"
+    pairs = [(uid, session.db.execute(query, (there(source), key)).fetchone()) for uid, source in messages]
+    arrived = [(uid, found[0]) for uid, found in pairs if found]
+    if not arrived:
+        return ""
+    sources, targets = (uid_set(pair[side] for pair in arrived).decode() for side in (0, 1))
+    return f"[COPYUID {uidvalidity} {sources} {targets}] "
+
+
+def _selected(session: Session) -> Selected:
+    assert session.selected
+    return session.selected
+
+
+def _writable(session: Session) -> Selected:
+    selected = _selected(session)
+    if selected.read_only:
+        raise No("[READ-ONLY] The mailbox is selected read-only")
+    return selected

@@ -1,0 +1,45 @@
+"""STATUS, by itself and with LIST (RFC 9051 section 6.3.11, RFC 5819)."""
+
+from .grammar import BadCommand, Parser
+from .session import CONDSTORE, Session
+from .verbs import APPEND_MAX
+
+COUNT = "SELECT count(*) FROM message WHERE mailbox = ?"
+
+STATUS = {
+    b"MESSAGES": COUNT,
+    b"RECENT": f"{COUNT} AND uid >= (SELECT recent FROM mailbox WHERE key = mailbox)",
+    b"UIDNEXT": "SELECT uidnext FROM mailbox WHERE key = ?",
+    b"UIDVALIDITY": "SELECT uidvalidity FROM mailbox WHERE key = ?",
+    b"UNSEEN": rf"{COUNT} AND instr(flags, '\Seen') = 0",
+    b"DELETED": rf"{COUNT} AND instr(flags, '\Deleted') > 0",
+    b"SIZE": "SELECT coalesce(sum(size), 0) FROM message JOIN content ON content.key = content WHERE mailbox = ?",
+    b"HIGHESTMODSEQ": "SELECT modseq FROM mailbox WHERE key = ?",
+    b"APPENDLIMIT": f"SELECT {APPEND_MAX} WHERE ? > 0",
+    b"MAILBOXID": "SELECT id FROM mailbox WHERE key = ?",
+}
+
+
+def parse_items(parser: Parser) -> list[bytes]:
+    """Read the items of STATUS, in parentheses. Raises BadCommand."""
+    items = parser.parenthesized(parser.atom)
+    if not items or not all(item in STATUS for item in items):
+        raise BadCommand("Unknown STATUS item")
+    return items
+
+
+def status_answer(session: Session, name: str, items: list[bytes]) -> bytes:
+    """Return the answer for a mailbox. Raises No when there is none of this name."""
+    key = session.mailbox(name)
+    if b"HIGHESTMODSEQ" in items:
+        session.enabled.add(CONDSTORE)
+    session.db.execute("BEGIN")  # one snapshot for all items
+    try:
+        values = [session.db.execute(STATUS[item], (key,)).fetchone()[0] for item in items]
+    finally:
+        session.db.execute("COMMIT")
+    pairs = [
+        b"%b (F%b)" % (item, value.hex().encode()) if item == b"MAILBOXID" else b"%b %d" % (item, value)
+        for item, value in zip(items, values, strict=True)
+    ]
+    return b"STATUS %b (%b)" % (session.mailbox_name(name), b" ".join(pairs))

@@ -1,0 +1,204 @@
+"""THREAD (RFC 5256): by subject alone, or by References and then by subject.
+
+A thread can be as deep as a mailbox has messages, so nothing here recurses.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+
+from .search import Candidate
+from .sort import Message, with_keys
+
+
+class Thread:
+    """A message, or a dummy for one that is not there, and the threads below it."""
+
+    __slots__ = ("children", "message", "parent")
+
+    def __init__(self, message: Message | None = None) -> None:
+        self.message = message
+        self.parent: Thread | None = None
+        self.children: list[Thread] = []
+
+    def put_below(self, parent: "Thread") -> bool:
+        """Move this below `parent`; do nothing, and return False, if that would make a loop."""
+        above: Thread | None = parent if self.children else None
+        while above is not None:
+            if above is self:
+                return False
+            above = above.parent
+        self.take_out()
+        self.parent = parent
+        parent.children.append(self)
+        return True
+
+    def take_out(self) -> None:
+        if self.parent is not None:
+            self.parent.children.remove(self)
+            self.parent = None
+
+    def first(self) -> Message:
+        """The message; of a dummy, which has children, that of the first."""
+        one = self
+        while one.message is None:
+            one = one.children[0]
+        return one.message
+
+
+def ordered_subject(db: sqlite3.Connection, found: list[Candidate]) -> list[Thread]:
+    """Return threads of one base subject each: the oldest message, and all others below it (section 3)."""
+    subjects: dict[str, Thread] = {}
+    for message in sorted(with_keys(db, found), key=_sent):
+        thread = Thread(message)
+        root = subjects.setdefault(message[1]["subject"], thread)
+        if root is not thread:
+            thread.put_below(root)
+    return list(subjects.values())
+
+
+def references(db: sqlite3.Connection, found: list[Candidate]) -> list[Thread]:
+    """Return the threads of REFERENCES (section 3); the numbers are those of its steps."""
+    threads = _linked(with_keys(db, found))  # 1
+    roots = [thread for thread in threads if thread.parent is None]  # 2
+    roots = _pruned(roots)  # 3
+    _sort_below(roots)
+    roots.sort(key=lambda thread: _sent(thread.first()))  # 4
+    roots = _by_subject(roots)  # 5
+    _sort_below(roots)  # 6
+    return sorted(roots, key=lambda thread: _sent(thread.first()))
+
+
+def _sent(message: Message) -> tuple[int, int]:
+    return message[1]["sent"], message[0].number
+
+
+def _linked(messages: list[Message]) -> list[Thread]:
+    """Put each message below the one that it names last, and those it names below each other."""
+    threads: list[Thread] = []
+    by_id: dict[bytes, Thread] = {}
+
+    def named(message_id: bytes) -> Thread:
+        if message_id not in by_id:
+            by_id[message_id] = Thread()
+            threads.append(by_id[message_id])
+        return by_id[message_id]
+
+    for message in messages:
+        message_id = message[1]["message_id"]
+        if message_id and named(message_id).message is None:
+            thread = named(message_id)
+            thread.message = message
+        else:  # without an id, or with one that another message has
+            thread = Thread(message)
+            threads.append(thread)
+        above = None
+        for reference in message[1]["refs"].split():
+            below = named(reference)
+            if above is not None and below.parent is None:
+                below.put_below(above)
+            above = below
+        # What it says itself counts more than what others have said of it.
+        if above is None:
+            thread.take_out()
+        elif thread.parent is not above and above is not thread:
+            thread.put_below(above)
+    return threads
+
+
+def _walk(roots: Iterable[Thread]) -> Iterator[Thread]:
+    """Yield all threads, each before those below it."""
+    waiting = list(roots)
+    while waiting:
+        thread = waiting.pop()
+        yield thread
+        waiting += thread.children
+
+
+def _pruned(roots: list[Thread]) -> list[Thread]:
+    """Return the roots without dummies that are not needed: with no child, with one, or below another."""
+    kept = []
+    for thread in reversed(list(_walk(roots))):
+        if thread.message is None:
+            if thread.parent is not None:
+                parent, children = thread.parent, thread.children
+                place = parent.children.index(thread)
+                parent.children[place : place + 1] = children
+                for child in children:
+                    child.parent = parent
+                continue
+            if not thread.children:
+                continue
+            if len(thread.children) == 1:
+                thread.children[0].parent = None
+                kept.append(thread.children[0])
+                continue
+        if thread.parent is None:
+            kept.append(thread)
+    return kept
+
+
+def _sort_below(roots: list[Thread]) -> None:
+    for thread in reversed(list(_walk(roots))):
+        thread.children.sort(key=lambda child: _sent(child.first()))
+
+
+def _by_subject(roots: list[Thread]) -> list[Thread]:
+    """Put roots of one subject together: replies below what they reply to, others side by side below a dummy."""
+    subjects: dict[str, Thread] = {}
+    for thread in roots:
+        row = thread.first()[1]
+        there = subjects.get(row["subject"])
+        if there is None or _better(thread, there):
+            subjects[row["subject"]] = thread
+    together = []
+    for thread in roots:
+        if thread.parent is not None:
+            continue  # put somewhere already
+        row = thread.first()[1]
+        there = subjects[row["subject"]]
+        if not row["subject"] or there is thread:
+            together.append(thread)
+        elif there.message is None:
+            for one in thread.children[:] if thread.message is None else [thread]:
+                one.put_below(there)
+        elif row["reply"] and not there.first()[1]["reply"]:
+            thread.put_below(there)
+        else:
+            dummy = Thread()
+            there.put_below(dummy)
+            thread.put_below(dummy)
+            subjects[row["subject"]] = dummy
+    return [thread for thread in dict.fromkeys([*together, *subjects.values()]) if thread.parent is None]
+
+
+def _better(thread: Thread, there: Thread) -> bool:
+    """Tell whether a thread stands for its subject rather than the one that does so far (step 5.B)."""
+    if there.message is not None and thread.message is None:
+        return True
+    return bool(there.first()[1]["reply"] and not thread.first()[1]["reply"])
+
+
+def answer(threads: list[Thread], by_uid: bool) -> str:
+    """Return threads as THREAD sends them (section 4, BASE.7.2.THREAD)."""
+    parts: list[str] = []
+    for thread in threads:
+        parts.append("(")
+        waiting: list[Thread | str] = [thread]
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, str):
+                parts.append(one)
+                continue
+            if one.message is not None:
+                if parts[-1] != "(":
+                    parts.append(" ")
+                parts.append(str(one.message[0].uid if by_uid else one.message[0].number))
+            if len(one.children) == 1:
+                waiting.append(one.children[0])
+            else:
+                if one.children and parts[-1] != "(":
+                    parts.append(" ")
+                for child in reversed(one.children):
+                    waiting += [")", child, "("]
+        parts.append(")")
+    return "".join(parts)

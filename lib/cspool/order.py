@@ -1,0 +1,85 @@
+"""What SORT and THREAD compare messages by (RFC 5256, RFC 5957). Made once, when a message arrives."""
+
+import re
+from typing import NamedTuple
+
+from . import envelope, text
+
+_SPACE = re.compile(r"\s+")
+_TRAILER = re.compile(r"(?:\s*\(fwd\))+\s*$")
+_LEADER = re.compile(r"^(?:\[[^][]*\]\s*)*(?:re|fwd?)\s*(?:\[[^][]*\]\s*)?:\s*")
+_BLOB = re.compile(r"^\[[^][]*\]\s*(?=\S)")
+_WRAPPED = re.compile(r"^\[fwd:(.*)\]$")
+_MESSAGE_ID = re.compile(rb"<[^<>\s]{1,500}>")
+REFERENCES_MAX = 200  # of a message; the first and the last matter
+
+
+class Order(NamedTuple):
+    """Keys of a message; texts are case-folded."""
+
+    subject: str  # base subject, section 2.1
+    reply: bool  # whether making it took anything away
+    first_from: str  # mailbox of the first address
+    first_to: str
+    first_cc: str
+    display_from: str  # RFC 5957: display name of the first address, else the address
+    display_to: str
+    message_id: bytes
+    references: bytes  # message ids, oldest first, each after a space
+
+
+def order(fields: dict[bytes, bytes]) -> Order:
+    """Return the keys of a message with these fields (names in lower case, values unfolded)."""
+    subject, reply = base_subject(text.fold_case(text.decode_words(fields.get(b"subject", b""))))
+    lists = {name: envelope.addresses(fields.get(name, b"")) for name in (b"from", b"to", b"cc")}
+    own = _MESSAGE_ID.findall(fields.get(b"message-id", b""))
+    references = _MESSAGE_ID.findall(fields.get(b"references", b""))
+    if not references:
+        references = _MESSAGE_ID.findall(fields.get(b"in-reply-to", b""))[:1]
+    if len(references) > REFERENCES_MAX:
+        references = references[:1] + references[1 - REFERENCES_MAX :]
+    return Order(
+        subject,
+        reply,
+        _mailbox(lists[b"from"]),
+        _mailbox(lists[b"to"]),
+        _mailbox(lists[b"cc"]),
+        _display(lists[b"from"]),
+        _display(lists[b"to"]),
+        own[0] if own else b"",
+        b" ".join(references),
+    )
+
+
+def base_subject(subject: str) -> tuple[str, bool]:
+    """Return the base subject of a decoded, case-folded one, and whether it was that of a reply or a forward."""
+    reply = False
+    subject = _SPACE.sub(" ", subject).strip()
+    while True:
+        before = subject
+        subject = _TRAILER.sub("", subject)
+        reply |= subject != before
+        while True:
+            shorter = _LEADER.sub("", subject)
+            reply |= shorter != subject
+            shorter = _BLOB.sub("", shorter)
+            if shorter == subject:
+                break
+            subject = shorter
+        wrapped = _WRAPPED.match(subject)
+        if not wrapped:
+            return subject, reply
+        subject, reply = wrapped[1].strip(), True
+
+
+def _mailbox(addresses: list[envelope.Address]) -> str:
+    mailbox = addresses[0][2] if addresses else None
+    return text.fold_case(text.decode(mailbox or b"", "utf-8"))
+
+
+def _display(addresses: list[envelope.Address]) -> str:
+    if not addresses:
+        return ""
+    name, _, mailbox, host = addresses[0]
+    shown = text.decode_words(name) if name else text.decode(b"%b@%b" % (mailbox or b"", host or b""), "utf-8")
+    return text.fold_case(shown)
