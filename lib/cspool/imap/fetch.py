@@ -273,7 +273,7 @@ ITEMS: dict[bytes, Callable[[Fetch], Item]] = {
     b"BODYSTRUCTURE": _ready(b"BODYSTRUCTURE", "content.structure", CONTENT),
     b"PREVIEW": _ready(b"PREVIEW", "content.preview", CONTENT),  # RFC 8970
     b"BODY": _body,
-    b"EMAILID": _ready(b"EMAILID", "'(M' || lower(hex(content.id)) || ')'", CONTENT),  # RFC 8474
+    b"EMAILID": _ready(b"EMAILID", "CAST('(M' || lower(hex(content.id)) || ')' AS BLOB)", CONTENT),  # RFC 8474
     b"THREADID": lambda fetch: lambda row: b"THREADID NIL",
 }
 

@@ -1,0 +1,685 @@
+"""The IMAP server, verb by verb and extension by extension, and the ways in which small servers break clients."""
+
+import re
+import time
+import zlib
+
+import pytest
+from imap import Client, Mailboxes, mail
+
+
+@pytest.fixture
+def boxes(tmp_path):
+    return Mailboxes(tmp_path / "mail.db")
+
+
+@pytest.fixture
+def clients(boxes):
+    """Make clients on the database; they are closed after the test."""
+    made = []
+
+    def make(*commands):
+        made.append(Client(boxes.path))
+        for one in commands:
+            made[-1].ok(one)
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def client(clients):
+    return clients()
+
+
+def numbers(answers, word):
+    """The numbers of a SEARCH or SORT answer."""
+    (found,) = [one for one in answers if one.startswith(word)]
+    return [int(number) for number in found.split()[1:]]
+
+
+# Mailboxes
+
+
+def test_mailboxes_are_created_with_their_parents(client):
+    client.ok("CREATE a/b/c")
+    listed = client.ok('LIST "" "a*"')
+    assert listed == [
+        rb'LIST (\HasChildren) "/" "a"',
+        rb'LIST (\HasChildren) "/" "a/b"',
+        rb'LIST (\HasNoChildren) "/" "a/b/c"',
+    ]
+    assert b"[ALREADYEXISTS]" in client.no("CREATE a/b")
+    assert b"[ALREADYEXISTS]" in client.no("CREATE inbox")
+    assert client.no('CREATE ""')
+    assert client.no("CREATE a//b")
+    client.ok("CREATE x/")
+    assert client.ok('LIST "" x') == [rb'LIST (\HasNoChildren) "/" "x"']
+
+
+def test_a_parent_that_is_deleted_stays_for_its_children(client):
+    client.ok("CREATE a/b")
+    client.ok("DELETE a")
+    assert client.ok('LIST "" a') == [rb'LIST (\NonExistent \Noselect \HasChildren) "/" "a"']
+    assert client.no("SELECT a").startswith(b"NO [NONEXISTENT]")
+    client.ok("DELETE a/b")
+    assert client.ok('LIST "" a*') == []
+    assert client.no("DELETE a")
+    assert client.no("DELETE inbox")
+
+
+def test_rename_takes_children_along(client, boxes):
+    client.ok("CREATE a/b")
+    client.ok("APPEND a/b {}", mail("kept"))
+    client.ok("RENAME a new/name")
+    assert [one.split()[-1] for one in client.ok('LIST "" "new*"')] == [b'"new"', b'"new/name"', b'"new/name/b"']
+    assert b"(MESSAGES 1)" in client.ok("STATUS new/name/b (MESSAGES)")[0]
+    assert client.no("RENAME nowhere x")
+    assert client.no("RENAME new/name INBOX")
+    assert client.no("RENAME new/name new/name/below")
+
+
+def test_rename_of_inbox_moves_its_messages(client, boxes):
+    boxes.append(mail())
+    client.ok("RENAME INBOX old")
+    assert b"MESSAGES 1" in client.ok("STATUS old (MESSAGES)")[0]
+    assert b"MESSAGES 0" in client.ok("STATUS INBOX (MESSAGES)")[0]
+
+
+def test_a_name_made_again_is_another_mailbox(client):
+    client.ok("CREATE x")
+    before = client.ok("STATUS x (UIDVALIDITY MAILBOXID)")
+    client.ok("DELETE x")
+    client.ok("CREATE x")
+    after = client.ok("STATUS x (UIDVALIDITY MAILBOXID)")
+    assert int(re.search(rb"UIDVALIDITY (\d+)", after[0])[1]) > int(re.search(rb"UIDVALIDITY (\d+)", before[0])[1])
+    assert before[0].split()[-1] != after[0].split()[-1]
+
+
+def test_subscriptions_are_names(client):
+    client.ok("CREATE a/b")
+    client.ok("SUBSCRIBE a/b")
+    client.ok("SUBSCRIBE later")
+    assert client.ok('LSUB "" *') == [b'LSUB () "/" "INBOX"', b'LSUB () "/" "a/b"', b'LSUB () "/" "later"']
+    assert client.ok('LSUB "" a%') == [rb'LSUB (\Noselect) "/" "a"']
+    client.ok("UNSUBSCRIBE later")
+    client.ok("UNSUBSCRIBE later")
+    assert client.ok('LSUB "" later') == []
+
+
+def test_list_forms(client):
+    assert client.ok('LIST "" ""') == [rb'LIST (\Noselect) "/" ""']
+    assert client.ok('LIST "" inBox') == [rb'LIST (\HasNoChildren) "/" "INBOX"']
+    client.ok("CREATE a/b/c")
+    names = lambda pattern, reference='""': [one.split()[-1] for one in client.ok(f"LIST {reference} {pattern}")]  # noqa: E731
+    assert names('"a/%"') == [b'"a/b"']
+    assert names("%", "a/") == [b'"a/b"']
+    assert names('"*c"') == [b'"a/b/c"']
+    assert names('"%/%/c"') == [b'"a/b/c"']
+
+
+def test_special_use(client):
+    listed = client.ok('LIST "" *')
+    for name in (b"Archive", b"Drafts", b"Junk", b"Sent", b"Trash"):
+        assert rb'LIST (\HasNoChildren \%b) "/" "%b"' % (name, name) in listed
+    client.ok("APPEND Sent {}", mail())  # made at first use
+    assert b"MESSAGES 1" in client.ok("STATUS Sent (MESSAGES)")[0]
+    client.ok(r"CREATE Deleted (USE (\Trash))")
+    assert client.ok('LIST (SPECIAL-USE) "" (%) RETURN (SUBSCRIBED)')[-1] == (
+        rb'LIST (\HasNoChildren \Subscribed \Sent) "/" "Sent"'
+    )
+    assert b'"Trash"' not in b"".join(client.ok('LIST "" *'))  # another mailbox has its use now
+    assert b"[USEATTR]" in client.no(r"CREATE y (USE (\Nonsense))")
+
+
+def test_list_extended(client):
+    client.ok("CREATE a/b")
+    client.ok("SUBSCRIBE a/b")
+    client.ok("SUBSCRIBE gone")
+    assert client.ok('LIST (SUBSCRIBED) "" "*"') == [
+        rb'LIST (\HasNoChildren \Subscribed) "/" "INBOX"',
+        rb'LIST (\HasNoChildren \Subscribed) "/" "a/b"',
+        rb'LIST (\NonExistent \Noselect \HasNoChildren \Subscribed) "/" "gone"',
+    ]
+    assert client.ok('LIST (SUBSCRIBED RECURSIVEMATCH) "" "a"') == [
+        rb'LIST (\HasChildren) "/" "a" ("CHILDINFO" ("SUBSCRIBED"))'
+    ]
+    assert client.ok('LIST "" (INBOX a) RETURN (CHILDREN)') == [
+        rb'LIST (\HasNoChildren) "/" "INBOX"',
+        rb'LIST (\HasChildren) "/" "a"',
+    ]
+    assert client.ok('LIST "" INBOX RETURN ()')
+    assert client.no('LIST (RECURSIVEMATCH) "" *').startswith(b"BAD")
+    assert client.ok('LIST "" (INBOX) RETURN (STATUS (MESSAGES UIDNEXT))')[1] == (
+        b'STATUS "INBOX" (MESSAGES 0 UIDNEXT 1)'
+    )
+
+
+def test_names_in_utf_7_and_utf_8(client):
+    client.ok(b"CREATE &AOQ-/&-x")
+    assert client.ok('LIST "" "&AOQ-*"')[-1] == rb'LIST (\HasNoChildren) "/" "&AOQ-/&-x"'
+    client.ok("ENABLE UTF8=ACCEPT")
+    assert client.ok('LIST "" {}', "ä*".encode())[-1] == 'LIST (\\HasNoChildren) "/" "ä/&x"'.encode()
+    client.ok("SELECT {}", "ä/&x".encode())
+
+
+def test_status_items(client, boxes):
+    boxes.append(mail(), flags=["\\Seen"])
+    boxes.append(mail("x" * 100), flags=["\\Deleted"])
+    (answer,) = client.ok(
+        "STATUS inbox (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN DELETED SIZE HIGHESTMODSEQ APPENDLIMIT MAILBOXID)"
+    )
+    size = len(mail()) + len(mail("x" * 100))
+    assert re.fullmatch(
+        rb'STATUS "INBOX" \(MESSAGES 2 RECENT 2 UIDNEXT 3 UIDVALIDITY \d+ UNSEEN 1 DELETED 1 SIZE %d'
+        rb" HIGHESTMODSEQ 3 APPENDLIMIT 52428800 MAILBOXID \(F0{32}\)\)" % size,
+        answer,
+    )
+    client.ok("SELECT INBOX")
+    assert client.ok("STATUS INBOX (MESSAGES)") == [b'STATUS "INBOX" (MESSAGES 2)']
+    assert client.no("STATUS INBOX ()").startswith(b"BAD")
+    assert client.no("STATUS INBOX (NONSENSE)").startswith(b"BAD")
+
+
+# SELECT
+
+
+def test_select_says_what_there_is(client, boxes):
+    boxes.append(mail(), flags=["\\Seen", "key"])
+    boxes.append(mail("two"))
+    *answers, tagged = client("SELECT INBOX")
+    assert answers[:4] == [
+        rb"* FLAGS (\Answered \Flagged \Deleted \Seen \Draft key)",
+        b"* 2 EXISTS",
+        b"* 2 RECENT",
+        b"* OK [UNSEEN 2] First unseen message",
+    ]
+    assert rb"* OK [PERMANENTFLAGS (\Answered \Flagged \Deleted \Seen \Draft key \*)] Flags that are kept" in answers
+    assert b"* OK [UIDNEXT 3] Next UID" in answers
+    assert tagged == b"OK [READ-WRITE] SELECT completed"
+    assert client("EXAMINE INBOX")[-1] == b"OK [READ-ONLY] EXAMINE completed"
+    assert client("EXAMINE INBOX")[0].startswith(b"* OK [CLOSED]")
+    client.no("SELECT nowhere")
+    assert client.no("FETCH 1 FLAGS").startswith(b"BAD")  # nothing is selected after a SELECT that failed
+
+
+def test_recent_goes_to_one_session(clients, boxes):
+    boxes.append(mail())
+    first, second = clients("EXAMINE INBOX"), clients()
+    assert b"1 RECENT" in second.ok("SELECT INBOX")
+    assert b"0 RECENT" in clients().ok("SELECT INBOX")
+    boxes.append(mail("two"))
+    assert second.ok("NOOP") == [b"2 EXISTS", b"2 RECENT"]
+    assert b"0 RECENT" in clients().ok("SELECT INBOX")
+    assert first.ok("FETCH 1 FLAGS")[0] == rb"1 FETCH (FLAGS (\Recent))"
+
+
+def test_unselect_and_close(client, boxes):
+    boxes.append(mail(), flags=["\\Deleted"])
+    client.ok("SELECT INBOX")
+    client.ok("UNSELECT")
+    assert b"1 EXISTS" in client.ok("EXAMINE INBOX")
+    client.ok("CLOSE")
+    assert b"1 EXISTS" in client.ok("SELECT INBOX")
+    assert client.ok("CLOSE") == []
+    assert b"0 EXISTS" in client.ok("SELECT INBOX")
+
+
+# FETCH
+
+
+def test_partial_sections(client, boxes):
+    boxes.append(b"Subject: x\r\n\r\n0123456789")
+    client.ok("SELECT INBOX")
+    fetch = lambda what: client.ok(f"FETCH 1 {what}")[0]  # noqa: E731
+    assert fetch("BODY.PEEK[TEXT]<2.3>") == b"1 FETCH (BODY[TEXT]<2> {3}\r\n234)"
+    assert fetch("BODY.PEEK[TEXT]<8.100>") == b"1 FETCH (BODY[TEXT]<8> {2}\r\n89)"
+    assert fetch("BODY.PEEK[TEXT]<10.5>") == b"1 FETCH (BODY[TEXT]<10> {0}\r\n)"
+    assert fetch("BODY.PEEK[]<4000000000.5>") == b"1 FETCH (BODY[]<4000000000> {0}\r\n)"
+    assert fetch("(BODY.PEEK[TEXT]<0.1> BODY.PEEK[TEXT]<1.1>)") == (
+        b"1 FETCH (BODY[TEXT]<0> {1}\r\n0 BODY[TEXT]<1> {1}\r\n1)"
+    )
+    assert client.no("FETCH 1 BODY[]<1.0>").startswith(b"BAD")
+
+
+def test_header_fields_end_with_an_empty_line(client, boxes):
+    boxes.append(b"Subject: x\r\nTo: a@example.org,\r\n b@example.org\r\nFrom : c\r\n\r\nbody")
+    boxes.append(b"Subject: only a header")
+    client.ok("SELECT INBOX")
+    fetch = lambda what, n=1: client.ok(f"FETCH {n} BODY.PEEK[{what}]")[0].partition(b"}\r\n")[2][:-1]  # noqa: E731
+    assert fetch("HEADER.FIELDS (TO)") == b"To: a@example.org,\r\n b@example.org\r\n\r\n"
+    assert fetch("HEADER.FIELDS (from subject)") == b"Subject: x\r\nFrom : c\r\n\r\n"
+    assert fetch("HEADER.FIELDS (X)") == b"\r\n"
+    assert fetch("HEADER.FIELDS.NOT (To)") == b"Subject: x\r\nFrom : c\r\n\r\n"
+    assert fetch("HEADER") == b"Subject: x\r\nTo: a@example.org,\r\n b@example.org\r\nFrom : c\r\n\r\n"
+    assert fetch("HEADER.FIELDS (SUBJECT)", 2) == b"Subject: only a header\r\n\r\n"
+    assert fetch("TEXT", 2) == b""
+    assert b'BODY[HEADER.FIELDS ("a b")]' in client.ok('FETCH 1 BODY.PEEK[HEADER.FIELDS ("a b")]')[0]
+
+
+def test_uid_fetch_says_the_uid(client, boxes):
+    boxes.append(mail())
+    client.ok("SELECT INBOX")
+    assert client.ok("UID FETCH 1 (FLAGS)") == [rb"1 FETCH (UID 1 FLAGS (\Recent))"]
+    assert client.ok("UID FETCH 1 (UID FLAGS UID)") == [rb"1 FETCH (UID 1 FLAGS (\Recent))"]
+    assert client.ok("UID FETCH 7:9 FLAGS") == []
+    assert client.ok("UID FETCH 7:* UID") == [b"1 FETCH (UID 1)"]
+    assert client.ok("FETCH 5:* UID") == [b"1 FETCH (UID 1)"]
+    assert client.no("FETCH 5 UID").startswith(b"BAD")
+
+
+def test_sizes_agree(client, boxes):
+    boxes.append(b"Subject: x\n\nunix line ends\n\0and NUL\xff")
+    client.ok("SELECT INBOX")
+    (answer,) = client.ok("FETCH 1 (RFC822.SIZE BODY.PEEK[] RFC822.HEADER BODY.PEEK[TEXT])")
+    size = int(re.search(rb"RFC822.SIZE (\d+)", answer)[1])
+    assert b"BODY[] {%d}\r\nSubject: x\r\n\r\nunix line ends\r\n\0and NUL\xff" % size in answer
+    assert re.search(rb"RFC822.HEADER \{(\d+)\}", answer)[1] == b"14"
+    assert re.search(rb"BODY\[TEXT\] \{(\d+)\}", answer)[1] == b"%d" % (size - 14)
+
+
+def test_preview_savedate_and_object_ids(client, boxes):
+    boxes.append(mail(body="A preview\r\n\r\nof the text, " + "long " * 100))
+    client.ok("SELECT INBOX")
+    client.ok("COPY 1 INBOX")
+    one, two = client.ok("FETCH 1:2 (PREVIEW (LAZY) SAVEDATE EMAILID THREADID)")
+    assert re.search(rb'PREVIEW "(A preview of the text, long [^"]*)"', one)[1].__len__() == 200
+    assert re.search(rb'SAVEDATE "[ \d]\d-\w{3}-\d{4} [\d:]{8} [+-]\d{4}"', one)
+    assert re.search(rb"EMAILID \(M[0-9a-f]{32}\)", one)[0] == re.search(rb"EMAILID \(M[0-9a-f]{32}\)", two)[0]
+    assert b"THREADID NIL" in one
+    email_id = re.search(rb"EMAILID \((\w+)\)", one)[1].decode()
+    assert numbers(client.ok(f"SEARCH EMAILID {email_id}"), b"SEARCH") == [1, 2]
+
+
+def test_binary(client, boxes):
+    boxes.append(
+        b"Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Transfer-Encoding: base64\r\n\r\nAGhpAA==\r\n"
+        b"--a\r\nContent-Transfer-Encoding: x-unknown\r\n\r\nx\r\n--a--\r\n"
+    )
+    client.ok("SELECT INBOX")
+    assert client.ok("FETCH 1 (BINARY.PEEK[1] BINARY.SIZE[1])") == [
+        b"1 FETCH (BINARY[1] ~{4}\r\n\0hi\0 BINARY.SIZE[1] 4)"
+    ]
+    assert client.ok("FETCH 1 BINARY.PEEK[1]<1.2>") == [b"1 FETCH (BINARY[1]<1> {2}\r\nhi)"]
+    assert client.ok("FETCH 1 BINARY.PEEK[9]") == [b"1 FETCH (BINARY[9] NIL)"]
+    assert client.no("FETCH 1 BINARY[2]").startswith(b"NO [UNKNOWN-CTE]")
+    client.send(b"x APPEND INBOX ~{5+}\r\na\0b\0c\r\n")
+    assert client.until(b"x")[-1].startswith(b"OK [APPENDUID")
+
+
+# STORE
+
+
+def test_store_forms(client, boxes):
+    boxes.append(mail())
+    client.ok("SELECT INBOX")
+    flags = lambda: re.search(rb"FLAGS \((?:\\Recent ?)?([^)]*)\)", client.ok("FETCH 1 FLAGS")[0])[1]  # noqa: E731
+    assert client.ok(r"STORE 1 +FLAGS (\flagged Key)") == [rb"1 FETCH (FLAGS (\Recent Key \Flagged))"]
+    assert client.ok("STORE 1 -FLAGS.SILENT key") == []
+    assert flags() == rb"\Flagged"
+    assert client.ok(r"UID STORE 1 FLAGS (\Seen a b)") == [rb"1 FETCH (UID 1 FLAGS (\Recent \Seen a b))"]
+    assert client.ok("STORE 1 FLAGS ()") == [rb"1 FETCH (FLAGS (\Recent))"]
+    assert client.ok("NOOP") == []  # what it has been told, it is not told again
+
+
+def test_one_store_is_one_change(client, boxes):
+    for number in range(50):
+        boxes.append(mail(str(number)))
+    before = boxes.db.execute("SELECT count(*) FROM outbox").fetchone()[0]
+    client.ok("SELECT INBOX")
+    client.ok(r"STORE 1:* +FLAGS (\Seen)")
+    assert boxes.db.execute("SELECT count(*) FROM outbox").fetchone()[0] == before + 1
+    client.ok(r"STORE 1:* +FLAGS (\Seen)")
+    assert boxes.db.execute("SELECT count(*) FROM outbox").fetchone()[0] == before + 1
+
+
+# Several sessions
+
+
+def test_expunge_is_told_only_where_it_may_be(clients, boxes):
+    for number in range(4):
+        boxes.append(mail(str(number)))
+    one, two = clients("SELECT INBOX"), clients("SELECT INBOX")
+    one.ok(r"STORE 2 +FLAGS (\Deleted)")
+    assert one.ok("EXPUNGE") == [b"2 EXPUNGE"]
+    # FETCH, STORE and SEARCH by sequence number: numbers stay as they were.
+    assert two.ok("FETCH 3 UID") == [b"3 FETCH (UID 3)"]
+    assert two.ok("FETCH 1:4 UID") == [b"1 FETCH (UID 1)", b"3 FETCH (UID 3)", b"4 FETCH (UID 4)"]
+    assert numbers(two.ok("SEARCH ALL"), b"SEARCH") == [1, 3, 4]
+    assert two.ok(r"STORE 4 +FLAGS.SILENT (\Flagged)") == []
+    boxes.append(mail("new"))
+    assert two.ok("FETCH 4 UID") == [b"4 FETCH (UID 4)", b"5 EXISTS", b"1 RECENT"]
+    assert two.ok("NOOP") == [b"2 EXPUNGE"]
+    assert two.ok("FETCH 4 UID") == [b"4 FETCH (UID 5)"]
+    assert one.ok("NOOP") == [rb"3 FETCH (UID 4 FLAGS (\Recent \Flagged))", b"4 EXISTS", b"3 RECENT"]
+
+
+def test_idle_tells_within_a_second(clients, boxes):
+    client = clients("SELECT INBOX")
+    client.send(b"i IDLE\r\n")
+    assert client.answer() == b"+ idling"
+    started = time.monotonic()
+    boxes.append(mail())
+    assert client.answer() == b"* 1 EXISTS"
+    assert client.answer() == b"* 1 RECENT"
+    boxes.change_all(do="add-flags", flags=["\\Seen"])
+    assert client.answer() == rb"* 1 FETCH (UID 1 FLAGS (\Recent \Seen))"
+    boxes.change_all(do="expunge")
+    assert client.answer() == b"* 1 EXPUNGE"
+    assert time.monotonic() - started < 10  # three times a poll, on the busiest machine
+    client.send(b"DONE\r\n")
+    assert client.until(b"i") == [b"OK IDLE completed"]
+
+
+# Searching
+
+
+@pytest.fixture
+def library(boxes, client):
+    boxes.append(mail("=?utf-8?q?Gr=C3=BC=C3=9Fe?=", "base text", From="Alice <alice@example.org>",
+                      Date="Tue, 24 Nov 2026 00:30:00 +0200"), flags=["\\Seen", "$Label"], date=1000000000)  # fmt: skip
+    boxes.append(mail("two", "Needle = in\r\nhay", To="bob@example.org", Cc="carol@example.org"), date=1700000000)
+    boxes.append(
+        b"Subject: three\r\nContent-Type: text/plain; charset=iso-8859-1\r\n"
+        b"Content-Transfer-Encoding: quoted-printable\r\n\r\nK=E4se n=\r\needle\r\n",
+        flags=["\\Flagged"],
+        date=1795507200,
+    )
+    client.ok("SELECT INBOX")
+    return client
+
+
+@pytest.mark.parametrize(
+    "key, expected",
+    [
+        ("ALL", [1, 2, 3]),
+        ("SEEN", [1]),
+        ("UNSEEN FLAGGED", [3]),
+        ("KEYWORD $label", [1]),
+        ("UNKEYWORD $label", [2, 3]),
+        ("NOT SEEN", [2, 3]),
+        ("OR SEEN FLAGGED", [1, 3]),
+        ("(OR (SEEN) (FLAGGED)) 1", [1]),
+        ("2:*", [2, 3]),
+        ("UID 1,3", [1, 3]),
+        ("FROM alice", [1]),
+        ("FROM ALICE@example", [1]),
+        ("TO bob", [2]),
+        ("CC carol", [2]),
+        ("BCC x", []),
+        ("SUBJECT two", [2]),
+        ('HEADER Subject ""', [1, 2, 3]),
+        ('HEADER To ""', [2]),
+        ("BODY needle", [2, 3]),
+        ("TEXT three", [3]),
+        ("BODY three", []),
+        ("BEFORE 1-Jan-2010", [1]),
+        ("SINCE 1-Jan-2020", [2, 3]),
+        ("ON 14-Nov-2023", [2]),
+        ("SENTON 24-Nov-2026", [1]),
+        ("SENTSINCE 25-Nov-2026", []),
+        ("SENTBEFORE 25-Nov-2026", [1]),
+        ("SMALLER 10", []),
+        ("LARGER 10", [1, 2, 3]),
+        ("OLDER 5000000", [1, 2]),
+        ("SAVEDBEFORE 1-Jan-2100", [1, 2, 3]),
+        ("NEW", [2, 3]),
+        ("OLD", []),
+    ],
+)
+def test_search(library, key, expected):
+    assert numbers(library.ok(f"SEARCH {key}"), b"SEARCH") == expected
+
+
+def test_search_for_8_bit_text(library):
+    for text in ("GRÜSSE", "grüße"):
+        assert numbers(library.ok("SEARCH CHARSET UTF-8 SUBJECT {}", text.encode()), b"SEARCH") == [1]
+    assert numbers(library.ok("SEARCH BODY {}", "käse".encode()), b"SEARCH") == [3]
+    assert library.no("SEARCH BODY {}", b"\xff").startswith(b"BAD")
+    assert library.no("SEARCH CHARSET US-ASCII BODY {}", "ä".encode()).startswith(b"BAD")
+
+
+def test_esearch(library):
+    esearch = lambda what: library.ok(what)[0].partition(b") ")[2]  # noqa: E731
+    assert esearch("SEARCH RETURN () ALL") == b"ALL 1:3"
+    assert esearch("SEARCH RETURN (MIN MAX COUNT) UNSEEN") == b"MIN 2 MAX 3 COUNT 2"
+    assert esearch("UID SEARCH RETURN (ALL) OR SEEN FLAGGED") == b"UID ALL 1,3"
+    assert library.ok("SEARCH RETURN (MIN ALL) KEYWORD nowhere") == [b'ESEARCH (TAG "t5")']
+    assert esearch("SEARCH RETURN (COUNT) KEYWORD nowhere") == b"COUNT 0"
+    assert esearch("UID SEARCH RETURN (PARTIAL 2:9) ALL") == b"UID PARTIAL (2:9 2:3)"
+    assert esearch("SEARCH RETURN (PARTIAL -1:-2) ALL") == b"PARTIAL (-1:-2 2:3)"
+    assert esearch("SEARCH RETURN (PARTIAL 7:9) ALL") == b"PARTIAL (7:9 NIL)"
+    assert library.ok("UID FETCH 1:* (UID) (PARTIAL -1:-1)") == [b"3 FETCH (UID 3)"]
+    assert library.no("SEARCH RETURN (NONSENSE) ALL").startswith(b"BAD")
+
+
+def test_searchres(library):
+    library.ok("SEARCH RETURN (SAVE) UNSEEN")
+    assert library.ok("FETCH $ UID") == [b"2 FETCH (UID 2)", b"3 FETCH (UID 3)"]
+    assert numbers(library.ok("SEARCH $ FLAGGED"), b"SEARCH") == [3]
+    assert numbers(library.ok("UID SEARCH UID $"), b"SEARCH") == [2, 3]
+    library.ok("SEARCH RETURN (SAVE MIN) ALL")
+    assert library.ok("UID FETCH $ UID") == [b"1 FETCH (UID 1)"]
+    library.ok(r"STORE $ +FLAGS.SILENT (\Deleted)")
+    library.ok("EXPUNGE")
+    assert library.ok("FETCH $ UID") == []
+
+
+def test_sort(boxes, client):
+    boxes.append(mail("Re: b", From="zoe@example.org", Date="Tue, 24 Nov 2026 10:00:00 +0000"), date=3)
+    boxes.append(mail("[list] A", From='"Ann" <x@example.org>', Date="Tue, 24 Nov 2026 09:00:00 +0000"), date=1)
+    boxes.append(mail("Fwd: [x] b (fwd)", "longer", From="mo@example.org"), date=2)
+    client.ok("SELECT INBOX")
+    sort = lambda keys: numbers(client.ok(f"SORT ({keys}) UTF-8 ALL"), b"SORT")  # noqa: E731
+    assert sort("ARRIVAL") == [2, 3, 1]
+    assert sort("REVERSE ARRIVAL") == [1, 3, 2]
+    assert sort("DATE") == [3, 2, 1]
+    assert sort("SUBJECT") == [2, 1, 3]
+    assert sort("SUBJECT REVERSE ARRIVAL") == [2, 1, 3]
+    assert sort("SUBJECT ARRIVAL") == [2, 3, 1]
+    assert sort("FROM") == [3, 2, 1]
+    assert sort("DISPLAYFROM") == [2, 3, 1]
+    assert client.ok("UID SORT RETURN (ALL MIN COUNT) (ARRIVAL) US-ASCII ALL")[0].endswith(
+        b"UID MIN 2 ALL 2:3,1 COUNT 3"
+    )
+    assert client.no("SORT (NONSENSE) UTF-8 ALL").startswith(b"BAD")
+    assert client.no("SORT (DATE) KOI8-R ALL").startswith(b"NO [BADCHARSET")
+
+
+def test_thread(boxes, client):
+    def add(number, subject, refs="", date=0):
+        boxes.append(mail(subject, Message_Id=f"<{number}@x>", References=refs,
+                          Date=f"Tue, 24 Nov 2026 10:{date or number:02}:00 +0000"))  # fmt: skip
+
+    add(1, "root")
+    add(2, "Re: root", "<1@x>")
+    add(3, "Re: root", "<1@x> <2@x>")
+    add(4, "Re: root", "<1@x>")
+    add(5, "alone")
+    add(6, "Re: lost", "<lost@x>")
+    add(7, "Re: lost", "<lost@x>")
+    add(8, "RE: alone")
+    client.ok("SELECT INBOX")
+    thread = lambda how: client.ok(f"THREAD {how} UTF-8 ALL")[0]  # noqa: E731
+    assert thread("REFERENCES") == b"THREAD (1 (2 3)(4))(5 8)((6)(7))"
+    assert thread("ORDEREDSUBJECT") == b"THREAD (1 (2)(3)(4))(5 8)(6 7)"
+    assert client.ok("UID THREAD REFERENCES UTF-8 KEYWORD nowhere") == [b"THREAD"]
+    assert client.no("THREAD NONSENSE UTF-8 ALL").startswith(b"BAD")
+
+
+def test_threads_as_deep_as_the_mailbox(boxes, client):
+    for number in range(1, 300):
+        boxes.append(mail("x", Message_Id=f"<{number}@x>", In_Reply_To=f"<{number - 1}@x>"), date=number)
+    client.ok("SELECT INBOX")
+    assert (
+        client.ok("THREAD REFERENCES UTF-8 ALL")[0] == b"THREAD (" + b" ".join(b"%d" % n for n in range(1, 300)) + b")"
+    )
+
+
+def test_a_loop_of_references(boxes, client):
+    boxes.append(mail("a", Message_Id="<1@x>", References="<2@x>"))
+    boxes.append(mail("b", Message_Id="<2@x>", References="<1@x>"))
+    boxes.append(mail("c", Message_Id="<3@x>", References="<3@x>"))
+    boxes.append(mail("d", Message_Id="<3@x>"))
+    client.ok("SELECT INBOX")
+    (answer,) = client.ok("THREAD REFERENCES UTF-8 ALL")
+    assert sorted(map(int, re.findall(rb"\d+", answer))) == [1, 2, 3, 4]
+
+
+# UIDPLUS, MOVE, MULTIAPPEND
+
+
+def test_uidplus_and_move(client, boxes):
+    for number in range(3):
+        boxes.append(mail(str(number)))
+    client.ok("CREATE other")
+    client.ok("SELECT INBOX")
+    assert re.match(rb"OK \[COPYUID \d+ 1:2 1:2\]", client("COPY 1:2 other")[-1])
+    code, first, second = client.ok("MOVE 1,3 other")
+    assert re.match(rb"OK \[COPYUID \d+ 1,3 3:4\]", code)
+    assert (first, second) == (b"3 EXPUNGE", b"1 EXPUNGE")
+    assert client.ok("FETCH 1:* UID") == [b"1 FETCH (UID 2)"]
+    client.ok(r"STORE 1 +FLAGS.SILENT (\Deleted)")
+    assert client.ok("UID EXPUNGE 1") == []
+    assert client.ok("UID EXPUNGE 1:9") == [b"1 EXPUNGE"]
+    assert b"MESSAGES 4" in client.ok("STATUS other (MESSAGES)")[0]
+    assert client.no("MOVE 1 other").startswith(b"BAD")
+    assert client.no("UID MOVE 2 nowhere").startswith(b"NO [TRYCREATE]")
+
+
+def test_multiappend(client):
+    client.ok("SELECT INBOX")
+    *_, tagged = client(r'APPEND INBOX (\Seen) {} "24-Nov-2026 08:00:00 +0100" {} {}', mail("1"), mail("2"), mail("3"))
+    assert re.match(rb"OK \[APPENDUID \d+ 1:3\]", tagged)
+    answers = client.ok("FETCH 1:3 (FLAGS INTERNALDATE)")
+    assert [rb"\Seen" in one for one in answers] == [True, False, False]
+    assert b'"24-Nov-2026 07:00:00 +0000"' in answers[1]
+    assert client.no("APPEND INBOX {} {}", mail("4"), b"").startswith(b"NO")
+    assert client.no("APPEND INBOX {} nonsense", mail("4")).startswith(b"BAD")
+    assert client.ok("FETCH 3 UID") == [b"3 FETCH (UID 3)"]
+    assert client.no("FETCH 4 UID")
+    client.ok("APPEND INBOX UTF8 (~{})", "Subject: ä\r\n\r\n".encode())
+
+
+# CONDSTORE and QRESYNC
+
+
+def test_condstore(clients, boxes):
+    for number in range(3):
+        boxes.append(mail(str(number)))
+    client = clients()
+    answers = client.ok("SELECT INBOX (CONDSTORE)")
+    highest = int(next(re.search(rb"HIGHESTMODSEQ (\d+)", one)[1] for one in answers if b"HIGHESTMODSEQ" in one))
+    assert client.ok("FETCH 1 (FLAGS)") == [rb"1 FETCH (FLAGS (\Recent) MODSEQ (2))"]
+    assert client.ok(r"STORE 1 (UNCHANGEDSINCE 2) +FLAGS.SILENT (\Seen)") == [b"1 FETCH (MODSEQ (%d))" % (highest + 1)]
+    *_, tagged = client(rf"STORE 1:3 (UNCHANGEDSINCE {highest}) +FLAGS (\Flagged)")
+    assert tagged.startswith(b"OK [MODIFIED 1]")
+    assert client.ok(f"FETCH 1:* (UID) (CHANGEDSINCE {highest})") == [
+        b"1 FETCH (UID 1 MODSEQ (%d))" % (highest + 1),
+        b"2 FETCH (UID 2 MODSEQ (%d))" % (highest + 2),
+        b"3 FETCH (UID 3 MODSEQ (%d))" % (highest + 2),
+    ]
+    assert client.ok(f"SEARCH MODSEQ {highest + 2}") == [b"SEARCH 2 3 (MODSEQ %d)" % (highest + 2)]
+    assert client.ok(f'SEARCH MODSEQ "/flags/\\\\seen" all {highest + 2}')[0].startswith(b"SEARCH 2 3")
+    assert client.ok("SEARCH MODSEQ 9999") == [b"SEARCH"]
+    other = clients("SELECT INBOX")
+    other.ok(r"STORE 1 -FLAGS (\Seen)")
+    assert client.ok("NOOP") == [rb"1 FETCH (UID 1 FLAGS (\Recent) MODSEQ (%d))" % (highest + 3)]
+
+
+def test_modseq_moves_once_for_a_net_difference(client, boxes):
+    boxes.append(mail())
+    before = client.ok("STATUS INBOX (HIGHESTMODSEQ)")
+    client.ok("SELECT INBOX")
+    client.ok(r"STORE 1 -FLAGS (\Seen)")  # it has none
+    assert client.ok("STATUS INBOX (HIGHESTMODSEQ)") == before
+
+
+def test_qresync(clients, boxes):
+    for number in range(6):
+        boxes.append(mail(str(number)))
+    client = clients("ENABLE QRESYNC")
+    answers = client.ok("SELECT INBOX")
+    uidvalidity, highest = (
+        int(next(re.search(rb"%b (\d+)" % word, one)[1] for one in answers if word in one))
+        for word in (b"UIDVALIDITY", b"HIGHESTMODSEQ")
+    )
+    other = clients("SELECT INBOX")
+    other.ok(r"STORE 2:4 +FLAGS.SILENT (\Deleted)")
+    other.ok("EXPUNGE")
+    other.ok(r"STORE 1 +FLAGS.SILENT (\Seen)")
+    told = client.ok("NOOP")
+    assert told[0] == b"VANISHED 2:4"
+    assert told[1] == rb"1 FETCH (UID 1 FLAGS (\Recent \Seen) MODSEQ (%d))" % (highest + 3)
+    assert client.ok("FETCH 2 UID") == [b"2 FETCH (UID 5)"]
+    again = clients("ENABLE QRESYNC")
+    answers = again.ok(f"SELECT INBOX (QRESYNC ({uidvalidity} {highest} 1:6 (1,2 1,2)))")
+    assert answers[-2] == b"VANISHED (EARLIER) 2:4"
+    assert answers[-1] == rb"1 FETCH (UID 1 FLAGS (\Seen) MODSEQ (%d))" % (highest + 3)
+    answers = again.ok(f"SELECT INBOX (QRESYNC ({uidvalidity + 1} {highest}))")
+    assert not any(b"VANISHED" in one for one in answers)
+    assert again.ok(f"UID FETCH 1:3 (FLAGS) (CHANGEDSINCE {highest} VANISHED)")[0] == b"VANISHED (EARLIER) 2:3"
+    again.ok(r"STORE 1 +FLAGS.SILENT (\Deleted)")
+    *answers, tagged = again("EXPUNGE")
+    assert answers == [b"* VANISHED 1"]
+    assert tagged.startswith(b"OK [HIGHESTMODSEQ ")
+    assert clients().no("SELECT INBOX (QRESYNC (1 1))").startswith(b"BAD")
+
+
+# IMAP4rev2, and the connection itself
+
+
+def test_imap4rev2(client, boxes):
+    boxes.append(mail())
+    assert client.ok("ENABLE IMAP4rev2 NONSENSE") == [b"ENABLED IMAP4rev2"]
+    answers = client.ok("SELECT INBOX")
+    assert not any(b"RECENT" in one or b"UNSEEN" in one for one in answers)
+    assert b'LIST () "/" "INBOX"' in answers
+    assert client.ok("FETCH 1 FLAGS") == [b"1 FETCH (FLAGS ())"]
+    assert client.ok("SEARCH ALL")[0].endswith(b"ALL 1")
+    assert client.ok("STATUS INBOX (MESSAGES DELETED SIZE)") == [b'STATUS "INBOX" (MESSAGES 1 DELETED 0 SIZE 24)']
+
+
+def test_compress(clients):
+    client = clients()
+    client.send(b"c COMPRESS DEFLATE\r\n")
+    assert client.until(b"c") == [b"OK Deflating"]
+    deflater, inflater = zlib.compressobj(wbits=-15), zlib.decompressobj(wbits=-15)
+    client.send(deflater.compress(b"d NOOP\r\ne COMPRESS DEFLATE\r\n") + deflater.flush(zlib.Z_SYNC_FLUSH))
+    answers = b""
+    while not answers.endswith(b"on already\r\n"):
+        answers += inflater.decompress(client.socket.recv(1000))
+    assert answers == b"d OK NOOP completed\r\ne NO [COMPRESSIONACTIVE] It is on already\r\n"
+
+
+def test_id_namespace_capability(client):
+    assert client.ok('ID ("name" "x" "version" NIL)')[0].startswith(b'ID ("name" "cspool"')
+    assert client.ok("ID NIL")
+    assert client.ok("NAMESPACE") == [b'NAMESPACE (("" "/")) NIL NIL']
+    assert b"IMAP4rev1" in client.ok("CAPABILITY")[0]
+
+
+def test_literals_are_asked_for_or_not(client):
+    client.send(b"a LOGIN {1}\r\n")
+    assert client.answer().startswith(b"+")
+    client.send(b"x {1+}\r\ny\r\n")
+    assert client.until(b"a")[-1].startswith(b"BAD Not in the authenticated state")
+    client.send(b"b SEARCH {2000000+}\r\n" + b"x" * 2000000 + b"\r\nc NOOP\r\n")
+    assert client.until(b"b")[-1] == b"BAD Literal too long"
+    assert client.until(b"c")[-1].startswith(b"OK")
+
+
+def test_commands_sent_ahead(client, boxes):
+    for number in range(3):
+        boxes.append(mail(str(number)))
+    client.send(
+        b"a SELECT INBOX\r\nb STORE 1 +FLAGS.SILENT (\\Deleted)\r\nc EXPUNGE\r\nd FETCH 1 UID\r\n"
+        b"e UID FETCH 2 FLAGS\r\n"
+    )
+    assert client.until(b"a")[-1].startswith(b"OK")
+    assert client.until(b"b") == [b"OK STORE completed"]
+    assert client.until(b"c") == [b"* 1 EXPUNGE", b"OK EXPUNGE completed"]
+    assert client.until(b"d") == [b"* 1 FETCH (UID 2)", b"OK FETCH completed"]
+    assert client.until(b"e") == [rb"* 1 FETCH (UID 2 FLAGS (\Recent))", b"OK FETCH completed"]
