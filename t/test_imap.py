@@ -101,7 +101,10 @@ def test_a_name_made_again_is_another_mailbox(client):
 def test_subscriptions_are_names(client):
     client.ok("CREATE a/b")
     client.ok("SUBSCRIBE a/b")
+    client.ok("CREATE later")
     client.ok("SUBSCRIBE later")
+    client.ok("DELETE later")
+    assert b"[NONEXISTENT]" in client.no("SUBSCRIBE latter")
     assert client.ok('LSUB "" *') == [b'LSUB () "/" "INBOX"', b'LSUB () "/" "a/b"', b'LSUB () "/" "later"']
     assert client.ok('LSUB "" a%') == [rb'LSUB (\Noselect) "/" "a"']
     client.ok("UNSUBSCRIBE later")
@@ -137,7 +140,9 @@ def test_special_use(client):
 def test_list_extended(client):
     client.ok("CREATE a/b")
     client.ok("SUBSCRIBE a/b")
+    client.ok("CREATE gone")
     client.ok("SUBSCRIBE gone")
+    client.ok("DELETE gone")
     assert client.ok('LIST (SUBSCRIBED) "" "*"') == [
         rb'LIST (\HasNoChildren \Subscribed) "/" "INBOX"',
         rb'LIST (\HasNoChildren \Subscribed) "/" "a/b"',
@@ -431,6 +436,13 @@ def library(boxes, client):
 )
 def test_search(library, key, expected):
     assert numbers(library.ok(f"SEARCH {key}"), b"SEARCH") == expected
+
+
+def test_a_search_finds_nothing_where_no_message_has_the_number(library):
+    count = len(library.ok("UID FETCH 1:* UID"))
+    assert library.ok(f"SEARCH {count + 1}") == library.ok(f"SEARCH {count + 1}:{count + 5}") == [b"SEARCH"]
+    assert library.ok(f"SEARCH {count}:{count + 5}") == library.ok(f"SEARCH {count + 5}:*") == [b"SEARCH %d" % count]
+    assert library.no(f"FETCH {count + 1} UID").startswith(b"BAD")
 
 
 def test_search_for_8_bit_text(library):

@@ -226,10 +226,12 @@ def unsubscribe(session: Session, parser: Parser) -> str:
 
 
 def _subscribe(session: Session, parser: Parser, do: str) -> str:
-    """Subscriptions are names: a mailbox may come to be, or come back (section 6.3.7)."""
+    """Subscriptions are names: they outlast the mailbox, which may come back (section 6.3.7)."""
     parser.space()
     name = _new_name(parser.mailbox().removesuffix("/"))
     parser.end()
+    if do == "subscribe":
+        session.mailbox(name)  # what nobody has is a typing error
     (now,) = session.db.execute("SELECT count(*) FROM subscription WHERE name = ? AND view", (name,)).fetchone()
     if bool(now) != (do == "subscribe"):
         session.change([{"do": do, "name": name}])

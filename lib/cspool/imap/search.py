@@ -168,7 +168,7 @@ class Search:
             raise BadCommand("Search text is not in its charset") from None
 
     def _in_set(self, numbers: SequenceSet, by_uid: bool) -> Key:
-        ranges = self.selected.ranges(numbers, by_uid)
+        ranges = self.selected.ranges(numbers, by_uid, searching=True)
         if len(ranges) < 10:
             return lambda one: any(first <= one.uid <= last for first, last in ranges)
         uids = {uid for _, uid, _ in self.selected.rows(ranges, "NULL")}

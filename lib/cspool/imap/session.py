@@ -249,11 +249,12 @@ class Selected:
         place = None if uid is None else self.place(uid)
         return 0 if place is None else place + 1
 
-    def ranges(self, numbers: SequenceSet, by_uid: bool) -> Ranges:
+    def ranges(self, numbers: SequenceSet, by_uid: bool, searching: bool = False) -> Ranges:
         """Return the UIDs of a sequence set.
 
         Raises BadCommand for a sequence number that no message has (RFC 3501
-        section 9, seq-number); where "*" is the other end, it is the last one's.
+        section 9, seq-number), but in a search, where it finds nothing; where
+        "*" is the other end, it is the last one's.
         """
         if numbers is None:
             return self.saved
@@ -263,12 +264,12 @@ class Selected:
             first, last = sorted((highest if low is None else low, highest if high is None else high))
             if not by_uid:
                 if low is None or high is None:
-                    last = highest
-                if last > highest:
+                    first, last = min(first, highest), highest
+                if last > highest and not searching:
                     raise BadCommand("No message has such a number")
-                if not last:
-                    continue  # "*" in an empty mailbox
-                first, last = self.uids[min(first, last) - 1], self.uids[last - 1]
+                if first > highest or not highest:
+                    continue
+                first, last = self.uids[first - 1], self.uids[min(last, highest) - 1]
             found.append((first, last))
         return merged(found)
 
