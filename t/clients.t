@@ -70,6 +70,48 @@ else
 	echo "# fetchmail: skipped, not installed"
 fi
 
+# These two want a server to connect to.
+echo secret | on laptop cspool-imapd --set-password
+CSPOOL_HOME=$HOME/laptop python3 "$here/listen.py" 0 cspool-imapd >port &
+pids="$pids $!"
+await test -s port
+
+if command -v getmail >/dev/null; then
+	mkdir .getmail
+	cat >.getmail/getmailrc <<-EOF
+		[retriever]
+		type = SimpleIMAPRetriever
+		server = 127.0.0.1
+		port = $(cat port)
+		username = alice
+		password = secret
+		[destination]
+		type = MDA_external
+		path = /bin/sh
+		arguments = ("-c", "cat >>$scratch/got")
+		allow_root_commands = true
+	EOF
+	expect "getmail fetches" 0 '*' '*' getmail --getmaildir="$scratch/.getmail"
+	is "$(grep -c '^Subject: message' got)" "$(on laptop count_messages)" "all messages"
+else
+	[ -z "${CSPOOL_NO_SKIP:-}" ] || ok "getmail must not be skipped" false
+	echo "# getmail: skipped, not installed"
+fi
+
+if command -v curl >/dev/null; then
+	url=imap://alice:secret@127.0.0.1:$(cat port)
+	expect "curl lists" 0 '*LIST (*) "/" "INBOX"*' '*' curl -s "$url/"
+	expect "curl reads" 0 'From: Bob*Text 2.*' '*' curl -s "$url/INBOX;MAILINDEX=2"
+	expect "curl searches" 0 '* SEARCH 2*' '*' curl -s "$url/INBOX?SUBJECT%20%22message%202%22"
+	printf 'Subject: from curl\r\n\r\nText.\r\n' >upload
+	expect "curl appends" 0 '' '*' curl -s -T upload "$url/INBOX"
+	expect "and reads that" 0 'Subject: from curl*' '*' curl -s "$url/INBOX;MAILINDEX=$(on laptop count_messages)"
+	expect "a wrong password" 67 '' '*' curl -s "imap://alice:wrong@127.0.0.1:$(cat port)/"
+else
+	[ -z "${CSPOOL_NO_SKIP:-}" ] || ok "curl must not be skipped" false
+	echo "# curl: skipped, not installed"
+fi
+
 # What was done on the laptop comes to the desktop.
 on laptop sync_home
 on desktop sync_home
