@@ -12,38 +12,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from cspool import command, database, frame, keys, outbox, record, view
-from cspool.frame import Frame
+from cspool import command, database, outbox, record, view
 from cspool.replay import Replay
-from cspool.spool import Head
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-
-ALICE = keys.SecretKey(b"a" * 32)
-HOST = keys.SecretKey(b"h" * 32)
-SPOOL = b"spool id 16 octs"
+from log import ALICE, HOST, SPOOL, Log
 
 FLAGS = ["\\Seen", "\\Flagged", "keyword"]
-
-
-class Log:
-    """A spool in memory."""
-
-    def __init__(self):
-        self.records, self.bodies, self.chains = [], [], [frame.first_chain(SPOOL)]
-
-    def append(self, body, sender):
-        sealed = record.seal(body, sender, ALICE.public)
-        self.records.append(sealed)
-        self.bodies.append((sender, body))
-        self.chains.append(frame.next_chain(self.chains[-1], len(self.records), sealed))
-
-    def stream(self, after, end):
-        head = Head(SPOOL, end + 1, self.chains[end], 1, "-", 0, 0, bytes(32))
-        yield Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text())
-        for number in range(after + 1, end + 1):
-            yield Frame(number, self.chains[number - 1], self.records[number - 1])
 
 
 class Device:

@@ -172,7 +172,10 @@ def _create(db: sqlite3.Connection) -> None:
 
 @contextmanager
 def writing(db: sqlite3.Connection) -> Iterator[None]:
-    """A write transaction: on disk when the block ends, undone when it raises."""
+    """A write transaction: on disk when the block ends, undone when it raises; within another, a part of that."""
+    if db.in_transaction:
+        yield
+        return
     db.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import envelope, message, text
+from .. import database, envelope, message, text
 from .grammar import MONTHS, BadCommand, Parser, Section
-from .session import CONDSTORE, QRESYNC, No, Ranges, Session, merged, uid_set
+from .session import CONDSTORE, QRESYNC, No, Ranges, Session, merged, uid_set, within
 
 MACROS = {
     b"FAST": [b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE"],
@@ -211,9 +211,10 @@ class Fetch:
         unseen = {uid: message_id for _, uid, message_id, flags in rows if "\\Seen" not in flags.split()}
         if not unseen:
             return {}
-        self.session.change_messages([{"do": "add-flags", "flags": ["\\Seen"]}], list(unseen.values()))
-        rows = self.selected.rows(merged([(uid, uid) for uid in unseen]), "message.flags")
-        now = {uid: flags for _, uid, flags in rows}
+        with database.writing(self.session.db):
+            self.session.change_messages([{"do": "add-flags", "flags": ["\\Seen"]}], list(unseen.values()))
+            rows = self.selected.rows(merged([(uid, uid) for uid in unseen]), "message.flags")
+            now = {uid: flags for _, uid, flags in rows}
         self.selected.told.update(now)
         return now
 
@@ -289,8 +290,7 @@ def cut(found: list[int], partial: tuple[int, int]) -> list[int]:
 def vanished_since(session: Session, mailbox: int, modseq: int, ranges: Ranges) -> list[int]:
     """Return the UIDs in these ranges that have been expunged since."""
     query = "SELECT uid FROM vanished WHERE mailbox = ? AND modseq > ?"
-    gone = sorted(uid for (uid,) in session.db.execute(query, (mailbox, modseq)))
-    return [uid for uid in gone if any(first <= uid <= last for first, last in ranges)]
+    return within(sorted(uid for (uid,) in session.db.execute(query, (mailbox, modseq))), ranges)
 
 
 def date_time(seconds: int) -> bytes:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 
+from .. import database
 from ..command import Fields, copy_id, is_flag
 from .fetch import Fetch, cut
 from .grammar import BadCommand, Parser, SequenceSet
@@ -47,9 +48,10 @@ def _expunge(session: Session, ranges: Ranges | None) -> str:
 
 def expunge_deleted(session: Session, selected: Selected, ranges: Ranges | None) -> None:
     r"""Expunge what is marked \Deleted: all that the client knows of, or what is in these ranges."""
-    rows = selected.rows([(1, selected.known)] if ranges is None else ranges, "message.id, message.flags")
-    deleted = [message_id for _, _, message_id, flags in rows if "\\Deleted" in flags.split()]
-    session.change_messages([{"do": "expunge"}], deleted)
+    with database.writing(session.db):  # lest somebody takes the mark away in between
+        rows = selected.rows([(1, selected.known)] if ranges is None else ranges, "message.id, message.flags")
+        deleted = [message_id for _, _, message_id, flags in rows if "\\Deleted" in flags.split()]
+        session.change_messages([{"do": "expunge"}], deleted)
 
 
 def _highest(session: Session, selected: Selected) -> str:
@@ -260,12 +262,16 @@ def _store(session: Session, parser: Parser, by_uid: bool) -> str:
     selected = _writable(session)
     ranges = selected.ranges(numbers, by_uid)
     modified: list[int] = []
-    if unchanged_since is not None:
-        ranges, modified = _unmodified(selected, ranges, unchanged_since)
-    before = selected.mailbox("modseq")
-    _set_flags(session, selected, ranges, sign, flags)
-    for number, uid, flags_now, modseq in list(selected.rows(ranges, "message.flags, message.modseq")):
-        selected.told[uid] = flags_now
+    with database.writing(session.db):
+        if unchanged_since is not None:
+            ranges, modified = _unmodified(selected, ranges, unchanged_since)
+        before = selected.mailbox("modseq")
+        untold = selected.untold()
+        _set_flags(session, selected, ranges, sign, flags)
+        rows = list(selected.rows(ranges, "message.flags, message.modseq"))
+    for number, uid, flags_now, modseq in rows:
+        if not silent or uid not in untold:
+            selected.told[uid] = flags_now
         if not silent:
             session.untagged(selected.flags_answer(number - 1, uid, flags_now, modseq, with_uid=by_uid))
         elif CONDSTORE in session.enabled and modseq > before:
@@ -325,11 +331,13 @@ def uid_copy(session: Session, parser: Parser) -> str:
 
 def _copy(session: Session, parser: Parser, by_uid: bool) -> str:
     numbers, mailbox_id = _set_and_target(session, parser)
-    messages = _selected(session).ids(_selected(session).ranges(numbers, by_uid))
     nonce = os.urandom(16)
     row = {"do": "copy", "mailbox": mailbox_id.hex(), "nonce": nonce.hex()}
-    session.change_messages([row], [message_id for _, message_id in messages])
-    return _copyuid(session, mailbox_id, messages, lambda source: copy_id(nonce, source)) + "COPY completed"
+    with database.writing(session.db):
+        messages = _selected(session).ids(_selected(session).ranges(numbers, by_uid))
+        session.change_messages([row], [message_id for _, message_id in messages])
+        code = _copyuid(session, mailbox_id, messages, lambda source: copy_id(nonce, source))
+    return f"{code}COPY completed"
 
 
 @verb((SELECTED,))
@@ -346,11 +354,13 @@ def _move(session: Session, parser: Parser, by_uid: bool) -> str:
     """Move messages: COPYUID comes before their EXPUNGEs (RFC 6851 section 4.3)."""
     numbers, mailbox_id = _set_and_target(session, parser)
     selected = _writable(session)
-    messages = selected.ids(selected.ranges(numbers, by_uid))
     if session.mailbox_id(selected.key) == mailbox_id:
         return "MOVE completed: they are there"
-    session.change_messages([{"do": "move", "mailbox": mailbox_id.hex()}], [message_id for _, message_id in messages])
-    code = _copyuid(session, mailbox_id, messages, lambda source: source)
+    row = {"do": "move", "mailbox": mailbox_id.hex()}
+    with database.writing(session.db):
+        messages = selected.ids(selected.ranges(numbers, by_uid))
+        session.change_messages([row], [message_id for _, message_id in messages])
+        code = _copyuid(session, mailbox_id, messages, lambda source: source)
     if code:
         session.untagged(f"OK {code}Moved".encode())
     session.tell(expunges=True)

@@ -199,6 +199,11 @@ class Selected:
                     changed.append(self.flags_answer(place, uid, flags, modseq, with_uid=True))
         return changed
 
+    def untold(self) -> set[int]:
+        """Return the UIDs of messages of which the client does not know the flags that they have now."""
+        query = "SELECT uid, flags FROM message WHERE mailbox = ? AND modseq > ?"
+        return {uid for uid, flags in self.db.execute(query, (self.key, self.modseq)) if self.told.get(uid) != flags}
+
     def flags_answer(self, place: int, uid: int, flags: str, modseq: int, with_uid: bool) -> bytes:
         """Return the FETCH answer that tells flags, and MODSEQ where the client has enabled it."""
         items = [b"UID %d" % uid] if with_uid or QRESYNC in self.enabled else []
@@ -304,6 +309,17 @@ def merged(ranges: Ranges) -> Ranges:
             found[-1] = (found[-1][0], max(last, found[-1][1]))
         else:
             found.append((first, last))
+    return found
+
+
+def within(uids: Iterable[int], ranges: Ranges) -> list[int]:
+    """Return those of some UIDs, in ascending order, that are in these ranges."""
+    found, place = [], 0
+    for uid in uids:
+        while place < len(ranges) and ranges[place][1] < uid:
+            place += 1
+        if place < len(ranges) and ranges[place][0] <= uid:
+            found.append(uid)
     return found
 
 
