@@ -148,6 +148,7 @@ def open_database(path: str, create: bool = False) -> sqlite3.Connection:
         raise BadConfig(f"{path}: not a message database of this version")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA temp_store = MEMORY")
+    db.execute("PRAGMA cache_size = -16384")
     return db
 
 

@@ -4,7 +4,6 @@ ENVELOPE, BODYSTRUCTURE and PREVIEW lie ready in the database. A message is
 parsed only for BODY and for sections that name a part.
 """
 
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -309,15 +308,20 @@ def header_fields(section: Section) -> Callable[[bytes], bytes]:
 
     The empty line behind the header is always there (RFC 3501 section 6.4.5).
     """
-    wanted = b"|".join(re.escape(name) for name in section.names)
-    if section.what == b"HEADER.FIELDS.NOT":
-        wanted = rb"(?!(?:%b)[ \t]*:)[^\s:][^:\n]*?" % wanted
-    fields = re.compile(rb"^(?:%b)[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*\n?" % wanted, re.IGNORECASE | re.MULTILINE)
+    wanted = frozenset(name.lower() for name in section.names)
+    chosen = section.what == b"HEADER.FIELDS"
 
     def choose(header: bytes) -> bytes:
-        found = b"".join(fields.findall(header))
-        # A message may end within its header.
-        return found + (b"\r\n" if not found or found.endswith(b"\n") else b"\r\n\r\n")
+        kept, keep = [], False
+        for line in header.split(b"\n"):
+            if not line.startswith((b" ", b"\t")):
+                name, colon, _ = line.partition(b":")
+                keep = bool(colon) and (name.rstrip(b" \t").lower() in wanted) is chosen
+            if keep:
+                kept.append(line)
+        found = b"\n".join(kept)
+        # A message may end within its header, and without a line end.
+        return found + (b"\n\r\n" if found.endswith(b"\r") else b"\r\n\r\n" if found else b"\r\n")
 
     return choose
 
