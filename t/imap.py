@@ -44,19 +44,19 @@ class Mailboxes:
 class Client:
     """One session, with the server in a thread. Calls return the untagged answers, then the tagged one."""
 
-    def __init__(self, path, authenticated=True):
+    def __init__(self, path, authenticated=True, timeout=30):
         self.socket, server = socket.socketpair()
         self.socket.settimeout(30)
         self.file = self.socket.makefile("rb")
         self.count = 0
-        self.thread = threading.Thread(target=self.serve, args=(path, server, authenticated), daemon=True)
+        self.thread = threading.Thread(target=self.serve, args=(path, server, authenticated, timeout), daemon=True)
         self.thread.start()
         self.greeting = self.answer()
 
     @staticmethod
-    def serve(path, server, authenticated):
+    def serve(path, server, authenticated, timeout):
         with server, database.opened(str(path)) as db:
-            session = Session(db, Connection(server.fileno(), server.fileno(), 30), f"{path}.passwd")
+            session = Session(db, Connection(server.fileno(), server.fileno(), timeout), f"{path}.passwd")
             session.authenticated = authenticated
             Server(session).run()
 

@@ -695,3 +695,13 @@ def test_commands_sent_ahead(client, boxes):
     assert client.until(b"c") == [b"* 1 EXPUNGE", b"OK EXPUNGE completed"]
     assert client.until(b"d") == [b"* 1 FETCH (UID 2)", b"OK FETCH completed"]
     assert client.until(b"e") == [rb"* 1 FETCH (UID 2 FLAGS (\Recent))", b"OK FETCH completed"]
+
+
+@pytest.mark.parametrize("command", [None, b"t IDLE\r\n"])
+def test_a_client_that_is_silent_for_too_long_is_left(boxes, command):
+    client = Client(boxes.path, timeout=0.1)
+    if command:
+        client.send(command)
+        assert client.answer() == b"+ idling"
+    assert client.answer() == b"* BYE Idle for too long"
+    client.close()

@@ -338,7 +338,7 @@ class Process(Client):
     """A client of cspool-imapd in a process of its own."""
 
     @staticmethod
-    def serve(path, server, authenticated):
+    def serve(path, server, authenticated, timeout):
         with server:
             done = subprocess.run(
                 ["cspool-imapd", f"--db={path}", "--preauth"], stdin=server, stdout=server, check=False
