@@ -74,7 +74,9 @@ def test_rename_takes_children_along(client, boxes):
     client.ok("CREATE a/b")
     client.ok("APPEND a/b {}", mail("kept"))
     client.ok("RENAME a new/name")
-    assert [one.split()[-1] for one in client.ok('LIST "" "new*"')] == [b'"new"', b'"new/name"', b'"new/name/b"']
+    listed = client.ok('LIST "" "new*"')
+    assert [one.split()[-1] for one in listed] == [b'"new"', b'"new/name"', b'"new/name/b"']
+    assert not any(b"NonExistent" in one for one in listed)  # what is above the new name is made, as by CREATE
     assert b"(MESSAGES 1)" in client.ok("STATUS new/name/b (MESSAGES)")[0]
     assert client.no("RENAME nowhere x")
     assert client.no("RENAME new/name INBOX")
@@ -83,8 +85,9 @@ def test_rename_takes_children_along(client, boxes):
 
 def test_rename_of_inbox_moves_its_messages(client, boxes):
     boxes.append(mail())
-    client.ok("RENAME INBOX old")
-    assert b"MESSAGES 1" in client.ok("STATUS old (MESSAGES)")[0]
+    client.ok("RENAME INBOX old/mail")
+    assert b"MESSAGES 1" in client.ok("STATUS old/mail (MESSAGES)")[0]
+    assert b"MESSAGES 0" in client.ok("STATUS old (MESSAGES)")[0]
     assert b"MESSAGES 0" in client.ok("STATUS INBOX (MESSAGES)")[0]
 
 

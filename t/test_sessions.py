@@ -71,19 +71,22 @@ class Watcher:
         for one in answers:
             if found := re.fullmatch(rb"(\d+) EXPUNGE", one):
                 assert expunges and not self.qresync
-                self.forget(self.uids[int(found[1]) - 1])
+                self.forget(int(found[1]) - 1)
             elif found := re.fullmatch(rb"VANISHED ([\d:,]+)", one):
                 assert expunges and self.qresync
                 for uid in numbers(found[1]):
-                    self.forget(uid)
+                    self.forget(self.place(uid))
             elif found := re.fullmatch(rb"(\d+) EXISTS", one):
                 self.exists(int(found[1]))
             elif found := re.fullmatch(rb"(\d+) FETCH \((.*)\)", one):
                 self.fetched(int(found[1]), found[2])
 
-    def forget(self, uid):
+    def place(self, uid):
+        return self.uids.index(uid)
+
+    def forget(self, place):
+        uid = self.uids.pop(place)
         assert uid not in self.mailbox.flags, "told of an expunge that was none"
-        self.uids.remove(uid)
         self.flags.pop(uid, None)
 
     def fetched(self, number, items):
@@ -278,10 +281,16 @@ class Follower(Watcher):
         assert count >= len(self.uids), "EXISTS must not take messages away"
         self.uids += [None] * (count - len(self.uids))
 
-    def forget(self, uid):
-        assert uid in self.uids
-        self.uids.remove(uid)
-        self.flags.pop(uid, None)
+    def place(self, uid):
+        """VANISHED may name a message whose UID was not asked for yet: then it is any one between its neighbours."""
+        if uid in self.uids:
+            return self.uids.index(uid)
+        after = next((place for place, one in enumerate(self.uids) if one and one > uid), len(self.uids))
+        assert after and self.uids[after - 1] is None, "told of an expunge of a message never heard of"
+        return after - 1
+
+    def forget(self, place):
+        self.flags.pop(self.uids.pop(place), None)
 
     def do(self, line, *literals, expunges=True):
         answers = super().do(line, *literals, expunges=expunges)

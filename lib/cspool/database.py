@@ -148,7 +148,6 @@ def open_database(path: str, create: bool = False) -> sqlite3.Connection:
         raise BadConfig(f"{path}: not a message database of this version")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA temp_store = MEMORY")
-    db.execute("PRAGMA cache_size = -16384")
     return db
 
 
@@ -180,10 +179,23 @@ def writing(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
+        db.execute("COMMIT")
     except BaseException:
         roll_back(db)
         raise
-    db.execute("COMMIT")
+
+
+@contextmanager
+def reading(db: sqlite3.Connection) -> Iterator[None]:
+    """A snapshot: all that the block reads is of one moment; within another transaction, a part of that."""
+    if db.in_transaction:
+        yield
+        return
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        roll_back(db)
 
 
 def roll_back(db: sqlite3.Connection) -> None:

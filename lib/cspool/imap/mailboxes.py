@@ -3,6 +3,7 @@
 import os
 import time
 
+from .. import database
 from ..command import SPECIAL_USES, append_id, mailbox_name
 from ..errors import DataError
 from ..message import with_crlf
@@ -136,15 +137,19 @@ def create(session: Session, parser: Parser) -> str:
         use = " ".join(_special_use(flag) for flag in parser.parenthesized(parser.flag))
         parser.expect(b")")
     parser.end()
-    there = {one for (one,) in session.db.execute("SELECT name FROM mailbox WHERE name IS NOT NULL")}
-    if name in there:
+    if session.exists(name):
         raise No("[ALREADYEXISTS] There is one of this name")
     if not use and name in session.special_names():
         use = SPECIAL_USES[name]
+    session.create([*_missing_parents(session, name), name], use)
+    return f"[MAILBOXID (F{session.mailbox_id(session.mailbox(name)).hex()})] CREATE completed"
+
+
+def _missing_parents(session: Session, name: str) -> list[str]:
+    """Return the names above this one that no mailbox has (sections 6.3.4 and 6.3.6)."""
     levels = name.split("/")
     parents = ["/".join(levels[:depth]) for depth in range(1, len(levels))]
-    session.create([parent for parent in parents if parent not in there] + [name], use)
-    return f"[MAILBOXID (F{session.mailbox_id(session.mailbox(name)).hex()})] CREATE completed"
+    return [parent for parent in parents if not session.exists(parent)]
 
 
 def _new_name(name: str) -> str:
@@ -174,8 +179,9 @@ def delete(session: Session, parser: Parser) -> str:
     key, mailbox_id = found
     if session.selected and session.selected.key == key:
         session.selected = None
-    ids = b"".join(one for (one,) in session.db.execute("SELECT id FROM message WHERE mailbox = ?", (key,)))
-    session.change([{"do": "delete", "mailbox": mailbox_id.hex(), "ids": ids.hex()}])
+    with database.writing(session.db):
+        ids = b"".join(one for (one,) in session.db.execute("SELECT id FROM message WHERE mailbox = ?", (key,)))
+        session.change([{"do": "delete", "mailbox": mailbox_id.hex(), "ids": ids.hex()}])
     return "DELETE completed"
 
 
@@ -186,10 +192,8 @@ def rename(session: Session, parser: Parser) -> str:
     parser.space()
     new = _new_name(parser.mailbox().removesuffix("/"))
     parser.end()
-    there = {
-        name: (key, mailbox_id.hex())
-        for name, key, mailbox_id in session.db.execute("SELECT name, key, id FROM mailbox WHERE name IS NOT NULL")
-    }
+    named = session.db.execute("SELECT name, id FROM mailbox WHERE name IS NOT NULL")
+    there = {name: mailbox_id.hex() for name, mailbox_id in named}
     if new in there:
         raise No("[ALREADYEXISTS] There is one of that name")
     if old == "INBOX":
@@ -201,17 +205,20 @@ def rename(session: Session, parser: Parser) -> str:
         raise No("[NONEXISTENT] No such mailbox")
     if any(name in there for name in moved.values()):
         raise No("[ALREADYEXISTS] There is one of that name below it")
-    session.change([{"do": "rename", "mailbox": there[name][1], "name": target} for name, target in moved.items()])
+    with database.writing(session.db):
+        session.create(_missing_parents(session, new))
+        session.change([{"do": "rename", "mailbox": there[name], "name": target} for name, target in moved.items()])
     return "RENAME completed"
 
 
 def _empty_inbox(session: Session, name: str) -> str:
     """RENAME of INBOX moves its messages to a new mailbox, and leaves it empty (section 6.3.6)."""
-    session.create([name])
-    inbox = session.mailbox("INBOX")
-    ids = [one for (one,) in session.db.execute("SELECT id FROM message WHERE mailbox = ? ORDER BY uid", (inbox,))]
-    target = session.mailbox_id(session.mailbox(name)).hex()
-    session.change_messages([{"do": "move", "mailbox": target}], ids)
+    with database.writing(session.db):
+        session.create([*_missing_parents(session, name), name])
+        inbox = session.mailbox("INBOX")
+        ids = [one for (one,) in session.db.execute("SELECT id FROM message WHERE mailbox = ? ORDER BY uid", (inbox,))]
+        target = session.mailbox_id(session.mailbox(name)).hex()
+        session.change_messages([{"do": "move", "mailbox": target}], ids)
     return "RENAME completed"
 
 

@@ -109,7 +109,9 @@ def _sort(session: Session, parser: Parser, by_uid: bool) -> str:
     parser.space()
     key = one.keys(parser)
     parser.end()
-    result.answer(sorted_by(session.db, one.run(key), criteria), one.with_modseq)
+    with database.reading(session.db):
+        found = sorted_by(one.selected, one.run(key), criteria)
+    result.answer(found, one.with_modseq)
     return "SORT completed"
 
 
@@ -134,8 +136,9 @@ def _thread(session: Session, parser: Parser, by_uid: bool) -> str:
     parser.space()
     key = one.keys(parser)
     parser.end()
-    threads = answer(algorithm(session.db, one.run(key)), by_uid)
-    session.untagged(f"THREAD {threads}".rstrip().encode())
+    with database.reading(session.db):
+        threads = algorithm(one.selected, one.run(key))
+    session.untagged(f"THREAD {answer(threads, by_uid)}".rstrip().encode())
     return "THREAD completed"
 
 

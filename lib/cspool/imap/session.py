@@ -68,6 +68,10 @@ class Session:
             return string(names.encode(name))
         return b'"' + name.encode().replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
 
+    def exists(self, name: str) -> bool:
+        """Tell whether a mailbox has this name in the view."""
+        return bool(self.db.execute("SELECT 1 FROM mailbox WHERE name = ?", (name,)).fetchone())
+
     def mailbox(self, name: str) -> int:
         """Return the key of a mailbox by its name in the view; one for a special use is made. Raises No."""
         name = canonical(name)
@@ -104,6 +108,8 @@ class Session:
 
     def create(self, wanted: list[str], use: str = "") -> None:
         """Create mailboxes; the last one may be for a special use, and is then subscribed."""
+        if not wanted:
+            return
         rows: list[Fields] = [{"do": "create", "name": name, "nonce": os.urandom(16).hex()} for name in wanted]
         if use:
             rows[-1]["use"] = use
@@ -157,14 +163,11 @@ class Selected:
         modseq = self.mailbox("modseq")
         if self.modseq == modseq and (self.expunge_modseq == modseq or not expunges):
             return []
-        self.db.execute("BEGIN")  # one snapshot for all that is told
-        try:
+        with database.reading(self.db):
             modseq = self.mailbox("modseq")
             told = self._expunges() if expunges else []
             told += self._changed_flags()
             new = self._arrivals()
-        finally:
-            self.db.execute("COMMIT")
         if expunges:
             self.expunge_modseq = modseq
         if new:

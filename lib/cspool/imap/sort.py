@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from .grammar import BadCommand, Parser
 from .search import Candidate
+from .session import Selected
 
 KEYS = {
     b"ARRIVAL": lambda one, row: one.date,
@@ -34,9 +35,9 @@ def criterion(parser: Parser) -> Criterion:
     return name, reverse
 
 
-def sort(db: sqlite3.Connection, found: list[Candidate], criteria: list[Criterion]) -> list[Candidate]:
+def sort(selected: Selected, found: list[Candidate], criteria: list[Criterion]) -> list[Candidate]:
     """Return messages, given in order of their numbers, sorted (section 3)."""
-    messages = with_keys(db, found)
+    messages = with_keys(selected, found)
     # The last criterion first: sorting is stable, reversed too, so ties keep their order.
     for name, reverse in reversed(criteria):
         messages.sort(key=_by(KEYS[name]), reverse=reverse)
@@ -47,12 +48,19 @@ def _by(key: Callable[[Candidate, sqlite3.Row], int | str]) -> Callable[[Message
     return lambda message: key(*message)
 
 
-def with_keys(db: sqlite3.Connection, found: list[Candidate]) -> list[Message]:
-    """Return messages with their rows of keys. A message without Date counts as sent when it arrived (section 2.2)."""
-    rows = db.cursor()
-    rows.row_factory = sqlite3.Row
+def with_keys(selected: Selected, found: list[Candidate]) -> list[Message]:
+    """Return messages, given in order, with their rows of keys, read in the transaction in which they were found.
+
+    A message without Date counts as sent when it arrived (section 2.2).
+    """
+    if not found:
+        return []
     query = (
-        "SELECT ordering.*, coalesce(sent, ?) AS sent FROM ordering JOIN content ON content.key = ordering.content"
-        " WHERE ordering.content = ?"
+        "SELECT uid, coalesce(sent, date) AS sent, ordering.*"
+        " FROM message JOIN content ON content.key = message.content JOIN ordering USING (content)"
+        " WHERE mailbox = ? AND uid BETWEEN ? AND ?"
     )
-    return [(one, rows.execute(query, (one.date, one.content)).fetchone()) for one in found]
+    reader = selected.db.cursor()
+    reader.row_factory = sqlite3.Row
+    rows = {row["uid"]: row for row in reader.execute(query, (selected.key, found[0].uid, found[-1].uid))}
+    return [(one, rows[one.uid]) for one in found]

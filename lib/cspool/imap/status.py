@@ -1,5 +1,6 @@
 """STATUS, by itself and with LIST (RFC 9051 section 6.3.11, RFC 5819)."""
 
+from .. import database
 from .grammar import BadCommand, Parser
 from .session import CONDSTORE, Session
 from .verbs import APPEND_MAX
@@ -33,11 +34,8 @@ def status_answer(session: Session, name: str, items: list[bytes]) -> bytes:
     key = session.mailbox(name)
     if b"HIGHESTMODSEQ" in items:
         session.enabled.add(CONDSTORE)
-    session.db.execute("BEGIN")  # one snapshot for all items
-    try:
+    with database.reading(session.db):
         values = [session.db.execute(STATUS[item], (key,)).fetchone()[0] for item in items]
-    finally:
-        session.db.execute("COMMIT")
     pairs = [
         b"%b (F%b)" % (item, value.hex().encode()) if item == b"MAILBOXID" else b"%b %d" % (item, value)
         for item, value in zip(items, values, strict=True)

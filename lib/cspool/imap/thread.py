@@ -3,10 +3,10 @@
 A thread can be as deep as a mailbox has messages, so nothing here recurses.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 
 from .search import Candidate
+from .session import Selected
 from .sort import Message, with_keys
 
 
@@ -45,10 +45,10 @@ class Thread:
         return one.message
 
 
-def ordered_subject(db: sqlite3.Connection, found: list[Candidate]) -> list[Thread]:
+def ordered_subject(selected: Selected, found: list[Candidate]) -> list[Thread]:
     """Return threads of one base subject each: the oldest message, and all others below it (section 3)."""
     subjects: dict[str, Thread] = {}
-    for message in sorted(with_keys(db, found), key=_sent):
+    for message in sorted(with_keys(selected, found), key=_sent):
         thread = Thread(message)
         root = subjects.setdefault(message[1]["subject"], thread)
         if root is not thread:
@@ -56,9 +56,9 @@ def ordered_subject(db: sqlite3.Connection, found: list[Candidate]) -> list[Thre
     return list(subjects.values())
 
 
-def references(db: sqlite3.Connection, found: list[Candidate]) -> list[Thread]:
+def references(selected: Selected, found: list[Candidate]) -> list[Thread]:
     """Return the threads of REFERENCES (section 3); the numbers are those of its steps."""
-    threads = _linked(with_keys(db, found))  # 1
+    threads = _linked(with_keys(selected, found))  # 1
     roots = [thread for thread in threads if thread.parent is None]  # 2
     roots = _pruned(roots)  # 3
     _sort_below(roots)
