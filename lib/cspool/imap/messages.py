@@ -12,7 +12,7 @@ from .session import CONDSTORE, QRESYNC, REV2, SYSTEM_FLAGS, No, Ranges, Selecte
 from .sort import criterion
 from .sort import sort as sorted_by
 from .thread import answer, ordered_subject, references
-from .verbs import SELECTED, verb
+from .verbs import SELECTED, numbered_verb, verb
 
 
 @verb((SELECTED,))
@@ -62,17 +62,8 @@ def _highest(session: Session, selected: Selected) -> str:
 # SEARCH, SORT, THREAD
 
 
-@verb((SELECTED,), expunges=False)
-def search(session: Session, parser: Parser) -> str:
-    return _search(session, parser, by_uid=False)
-
-
-@verb((SELECTED,))
-def uid_search(session: Session, parser: Parser) -> str:
-    return _search(session, parser, by_uid=True)
-
-
-def _search(session: Session, parser: Parser, by_uid: bool) -> str:
+@numbered_verb(expunges=False)
+def search(session: Session, parser: Parser, by_uid: bool) -> str:
     parser.space()
     one = Search(session)
     result = _Result(session, by_uid, "SEARCH")
@@ -87,17 +78,8 @@ def _search(session: Session, parser: Parser, by_uid: bool) -> str:
     return "SEARCH completed"
 
 
-@verb((SELECTED,), expunges=False)
-def sort(session: Session, parser: Parser) -> str:
-    return _sort(session, parser, by_uid=False)
-
-
-@verb((SELECTED,))
-def uid_sort(session: Session, parser: Parser) -> str:
-    return _sort(session, parser, by_uid=True)
-
-
-def _sort(session: Session, parser: Parser, by_uid: bool) -> str:
+@numbered_verb(expunges=False)
+def sort(session: Session, parser: Parser, by_uid: bool) -> str:
     parser.space()
     one = Search(session)
     result = _Result(session, by_uid, "SORT")
@@ -115,17 +97,8 @@ def _sort(session: Session, parser: Parser, by_uid: bool) -> str:
     return "SORT completed"
 
 
-@verb((SELECTED,), expunges=False)
-def thread(session: Session, parser: Parser) -> str:
-    return _thread(session, parser, by_uid=False)
-
-
-@verb((SELECTED,))
-def uid_thread(session: Session, parser: Parser) -> str:
-    return _thread(session, parser, by_uid=True)
-
-
-def _thread(session: Session, parser: Parser, by_uid: bool) -> str:
+@numbered_verb(expunges=False)
+def thread(session: Session, parser: Parser, by_uid: bool) -> str:
     parser.space()
     algorithm = {b"ORDEREDSUBJECT": ordered_subject, b"REFERENCES": references}.get(parser.atom())
     if not algorithm:
@@ -216,17 +189,8 @@ class _Result:
 # FETCH and STORE
 
 
-@verb((SELECTED,), expunges=False)
-def fetch(session: Session, parser: Parser) -> str:
-    return _fetch(session, parser, by_uid=False)
-
-
-@verb((SELECTED,))
-def uid_fetch(session: Session, parser: Parser) -> str:
-    return _fetch(session, parser, by_uid=True)
-
-
-def _fetch(session: Session, parser: Parser, by_uid: bool) -> str:
+@numbered_verb(expunges=False)
+def fetch(session: Session, parser: Parser, by_uid: bool) -> str:
     parser.space()
     numbers = parser.sequence_set()
     parser.space()
@@ -237,17 +201,8 @@ def _fetch(session: Session, parser: Parser, by_uid: bool) -> str:
     return "FETCH completed"
 
 
-@verb((SELECTED,), expunges=False)
-def store(session: Session, parser: Parser) -> str:
-    return _store(session, parser, by_uid=False)
-
-
-@verb((SELECTED,))
-def uid_store(session: Session, parser: Parser) -> str:
-    return _store(session, parser, by_uid=True)
-
-
-def _store(session: Session, parser: Parser, by_uid: bool) -> str:
+@numbered_verb(expunges=False)
+def store(session: Session, parser: Parser, by_uid: bool) -> str:
     parser.space()
     numbers = parser.sequence_set()
     parser.space()
@@ -322,17 +277,8 @@ def settable_flags(flags: list[str]) -> list[str]:
 # COPY and MOVE
 
 
-@verb((SELECTED,))
-def copy(session: Session, parser: Parser) -> str:
-    return _copy(session, parser, by_uid=False)
-
-
-@verb((SELECTED,))
-def uid_copy(session: Session, parser: Parser) -> str:
-    return _copy(session, parser, by_uid=True)
-
-
-def _copy(session: Session, parser: Parser, by_uid: bool) -> str:
+@numbered_verb(expunges=True)
+def copy(session: Session, parser: Parser, by_uid: bool) -> str:
     numbers, mailbox_id = _set_and_target(session, parser)
     nonce = os.urandom(16)
     row = {"do": "copy", "mailbox": mailbox_id.hex(), "nonce": nonce.hex()}
@@ -343,17 +289,8 @@ def _copy(session: Session, parser: Parser, by_uid: bool) -> str:
     return f"{code}COPY completed"
 
 
-@verb((SELECTED,))
-def move(session: Session, parser: Parser) -> str:
-    return _move(session, parser, by_uid=False)
-
-
-@verb((SELECTED,))
-def uid_move(session: Session, parser: Parser) -> str:
-    return _move(session, parser, by_uid=True)
-
-
-def _move(session: Session, parser: Parser, by_uid: bool) -> str:
+@numbered_verb(expunges=True)
+def move(session: Session, parser: Parser, by_uid: bool) -> str:
     """Move messages: COPYUID comes before their EXPUNGEs (RFC 6851 section 4.3)."""
     numbers, mailbox_id = _set_and_target(session, parser)
     selected = _writable(session)

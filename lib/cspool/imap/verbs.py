@@ -45,6 +45,7 @@ class Verb(NamedTuple):
 VERBS: dict[bytes, Verb] = {}
 
 Do = Callable[[Session, Parser], str]
+DoNumbered = Callable[[Session, Parser, bool], str]  # the last is by_uid
 
 
 def verb(states: tuple[str, ...], expunges: bool = True) -> Callable[[Do], Do]:
@@ -52,6 +53,21 @@ def verb(states: tuple[str, ...], expunges: bool = True) -> Callable[[Do], Do]:
 
     def register(do: Do) -> Do:
         VERBS[do.__name__.strip("_").upper().replace("_", " ").encode()] = Verb(do, states, expunges)
+        return do
+
+    return register
+
+
+def numbered_verb(expunges: bool) -> Callable[[DoNumbered], DoNumbered]:
+    """Put a function into VERBS twice: for sequence numbers, and behind UID for UIDs (section 6.4.9).
+
+    `expunges` is of the first form: after FETCH, STORE and SEARCH the numbers stay (section 7.5.1).
+    """
+
+    def register(do: DoNumbered) -> DoNumbered:
+        name = do.__name__.upper().encode()
+        VERBS[name] = Verb(lambda session, parser: do(session, parser, False), (SELECTED,), expunges)
+        VERBS[b"UID " + name] = Verb(lambda session, parser: do(session, parser, True), (SELECTED,), True)
         return do
 
     return register
