@@ -70,6 +70,7 @@ class Reference:
 
     def __init__(self, log):
         self.names = {command.INBOX: "INBOX"}  # of mailboxes, by id
+        self.made = set()  # ids of mailboxes that were ever created
         self.same = {}  # ids that stand for another mailbox
         self.subscribed = {"INBOX"}
         self.messages = {}  # id: [mailbox id, flags]
@@ -135,13 +136,16 @@ class Reference:
             case "copy":
                 for one in there:
                     copy = command.copy_id(change["nonce"], one)
-                    self.messages[copy] = [self.target(change["mailbox"]), set(self.messages[one][1])]
+                    self.put(copy, change["mailbox"], self.messages[one][1])
             case "append":
                 message_id = command.append_id(change["nonce"], octets[: change["size"]])
                 octets = octets[change["size"] :]
-                self.messages[message_id] = [self.target(change["mailbox"]), set(change["flags"])]
+                self.put(message_id, change["mailbox"], change["flags"])
             case "create":
                 mailbox, taken = command.create_id(change["nonce"], change["name"]), self.named(change["name"])
+                if mailbox in self.made:
+                    return octets
+                self.made.add(mailbox)
                 if taken:
                     self.same[mailbox] = taken
                 else:
@@ -171,6 +175,10 @@ class Reference:
             case "distrust":
                 self.trusted.discard(change["key"])
         return octets
+
+    def put(self, message_id, mailbox, flags):
+        if message_id not in self.messages and message_id not in self.gone:
+            self.messages[message_id] = [self.target(mailbox), set(flags)]
 
     def expunge(self, ids):
         for one in ids:
@@ -330,6 +338,16 @@ class Machines(RuleBasedStateMachine):
             if changed:
                 self.append(device, [])
 
+    @rule(source=devices, copied_to=devices)
+    def copy_home(self, source, copied_to):
+        """With what is in its outbox: both issue it, under one device id until the log shows them that they are two."""
+        if source != copied_to:
+            self.replace(copied_to)
+            copy = database.sqlite3.connect(str(self.directory / f"{copied_to}.db"))
+            self.devices[source].db.backup(copy)
+            copy.close()
+            self.devices[copied_to] = Device(self.directory, f"{copied_to}.db")
+
     @rule(device=devices)
     def rebuild(self, device):
         self.replace(device)
@@ -360,7 +378,7 @@ class Machines(RuleBasedStateMachine):
             assert not device.db.execute(orphans).fetchone()
 
     def converge(self):
-        for _ in range(3):  # a device that must take a new id pushes once more
+        for _ in range(5):  # a device that must take a new id pushes once more
             for device in self.devices:
                 device.fetch(self.log)
                 device.push(self.log)

@@ -43,7 +43,8 @@ CREATE TABLE device (id BLOB PRIMARY KEY, counter INTEGER NOT NULL, hash BLOB NO
 -- Records set aside. The body is kept of what a later trust would deliver.
 CREATE TABLE aside (number INTEGER PRIMARY KEY, reason TEXT NOT NULL, sender BLOB, body BLOB);
 CREATE INDEX aside_sender ON aside (sender, number) WHERE body IS NOT NULL;
--- Deliveries that are gone: a late retry must not bring them back.
+-- Messages that the log has expunged: neither a late retry of their delivery nor
+-- a change issued again (by a copy of a home, say) must bring them back.
 CREATE TABLE gone (id BLOB PRIMARY KEY) WITHOUT ROWID;
 
 -- A mailbox without a name is deleted, or its id stands for another one (same_as).
@@ -52,6 +53,7 @@ CREATE TABLE mailbox (
     id BLOB NOT NULL UNIQUE,
     fold_name TEXT UNIQUE, fold_same_as INTEGER, fold_use TEXT NOT NULL DEFAULT '',
     name TEXT UNIQUE, same_as INTEGER, use TEXT NOT NULL DEFAULT '',  -- use: RFC 6154 attributes
+    made INTEGER NOT NULL DEFAULT 0,                     -- 1: by the log, which makes an id only once
     uidvalidity INTEGER NOT NULL,
     uidnext INTEGER NOT NULL DEFAULT 1,
     recent INTEGER NOT NULL DEFAULT 1,                   -- UIDs from here on are \\Recent to nobody yet
@@ -66,7 +68,6 @@ CREATE TABLE message (
     id BLOB NOT NULL UNIQUE,
     content INTEGER NOT NULL,
     date INTEGER NOT NULL,                               -- INTERNALDATE, seconds since 1970
-    delivered INTEGER NOT NULL,                          -- 1: by `deliver`, so it can be retried
     fold_mailbox INTEGER, fold_flags TEXT,
     mailbox INTEGER, flags TEXT,
     uid INTEGER, modseq INTEGER,
@@ -140,6 +141,8 @@ def open_database(path: str, create: bool = False) -> sqlite3.Connection:
         if create and version == (0, 0):
             _create(db)
             version = _version(db)
+        elif version == (0, 0) and not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            raise NoInput(f"{path}: not made to its end (cspool-apply makes it)")
     except sqlite3.OperationalError as error:
         raise TryAgain(f"{path}: {error}") from None
     except sqlite3.DatabaseError as error:
@@ -164,7 +167,7 @@ def _create(db: sqlite3.Connection) -> None:
             db.execute(statement)
         db.execute("INSERT INTO cursor VALUES (NULL, 0, NULL, NULL, ?, 1)", (os.urandom(16),))
         add_mailbox(db, INBOX)
-        db.execute("UPDATE mailbox SET name = 'INBOX', fold_name = 'INBOX'")
+        db.execute("UPDATE mailbox SET name = 'INBOX', fold_name = 'INBOX', made = 1")
         db.execute("INSERT INTO subscription VALUES ('INBOX', 1, 1)")
         db.execute(f"PRAGMA application_id = {APPLICATION}")
         db.execute(f"PRAGMA user_version = {VERSION}")
@@ -209,13 +212,18 @@ def opened(path: str, create: bool = False) -> Iterator[sqlite3.Connection]:
     """Open a message database as `open_database` does, and close it after the block.
 
     Raises TryAgain in the block's place when SQLite cannot read or write: the
-    disk is full or broken, or another writer does not come to an end.
+    disk is full or broken, or another writer does not come to an end;
+    BadConfig when the file is damaged.
     """
     db = open_database(path, create)
     try:
         yield db
     except sqlite3.OperationalError as error:
         raise TryAgain(f"{path}: {error}") from None
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:
+            raise  # a fault of ours
+        raise BadConfig(f"{path}: damaged ({error}); a new one can be made from the spool") from None
     finally:
         db.close()
 

@@ -55,7 +55,7 @@ Address = tuple[bytes | None, bytes | None, bytes | None, bytes | None]
 
 # Most fields hold one address in one of these forms.
 _SIMPLE = re.compile(
-    rb'(?:(?:"([^"\\]*)"|([^"<>,;:@()\[\]\\]*))\s*<)?'
+    rb'(?:(?:"([^"\\]*)"\s*|([^"<>,;:@()\[\]\\]*))<)?'
     rb'([^"<>,;:@()\[\]\\\s]+)@([^"<>,;:@()\[\]\\\s]+)(?(1)>|(?(2)>))'
 )
 _TOKEN = re.compile(rb'\s+|"(?:[^"\\]|\\.)*"?|\[[^\]]*\]?|[,;:<>@()\\]|[^\s"\[,;:<>@()\\]+', re.DOTALL)

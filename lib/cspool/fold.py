@@ -24,8 +24,7 @@ class Layer:
         self._get = f"SELECT {prefix}mailbox, {prefix}flags FROM message WHERE id = ?"
         self._put = f"UPDATE message SET {prefix}mailbox = :mailbox, {prefix}flags = :flags WHERE id = :id"
         self._add = (
-            f"INSERT INTO message (id, content, date, delivered, {prefix}mailbox, {prefix}flags)"
-            " VALUES (?, ?, ?, ?, ?, ?)"
+            f"INSERT INTO message (id, content, date, {prefix}mailbox, {prefix}flags) VALUES (?, ?, ?, ?, ?)"
         )
         self._in_mailbox = f"SELECT id, {prefix}flags FROM message WHERE {prefix}mailbox = ?"
         self._by_id = f"SELECT key, {prefix}name, {prefix}same_as FROM mailbox WHERE id = ?"
@@ -64,9 +63,7 @@ class Layer:
         for message_id, _, flags in self._each(change["ids"]):
             self._set(message_id, None, flags)
             if self.number is not None:
-                self.db.execute(
-                    "INSERT OR IGNORE INTO gone SELECT id FROM message WHERE id = ? AND delivered", (message_id,)
-                )
+                self.db.execute("INSERT OR IGNORE INTO gone VALUES (?)", (message_id,))
 
     def move(self, change: Fields) -> None:
         mailbox = self._mailbox_or_inbox(change["mailbox"])
@@ -78,11 +75,15 @@ class Layer:
         for source, _, flags in self._each(change["ids"]):
             row = "SELECT content, date FROM message WHERE id = ?"
             content, date = self.db.execute(row, (source,)).fetchone()
-            self._insert(command.copy_id(change["nonce"], source), content, date, False, mailbox, flags)
+            message_id = command.copy_id(change["nonce"], source)
+            if not self._known(message_id):
+                self._insert(message_id, content, date, mailbox, flags)
 
     def _append(self, change: Fields, octets: bytes, place: int) -> None:
         octets = message.with_crlf(octets)
         message_id = command.append_id(change["nonce"], octets)
+        if self._known(message_id):
+            return
         mailbox = self._mailbox_or_inbox(change["mailbox"])
         found = self.db.execute("SELECT content FROM message WHERE id = ?", (message_id,)).fetchone()
         if found:
@@ -91,13 +92,17 @@ class Layer:
                 self.db.execute("UPDATE content SET number = ? WHERE key = ?", (self.number, content))
         else:
             content = add_content(self.db, message_id, octets, self.number, place)
-        self._insert(message_id, content, change["date"], False, mailbox, with_flags("", change["flags"]))
+        self._insert(message_id, content, change["date"], mailbox, with_flags("", change["flags"]))
 
     def create(self, change: Fields) -> None:
         """Make a mailbox; of a name that is taken, make the id another one of that mailbox."""
         mailbox_id = command.create_id(change["nonce"], change["name"])
-        found = self.db.execute(self._by_id, (mailbox_id,)).fetchone()
+        found = self.db.execute("SELECT key, made FROM mailbox WHERE id = ?", (mailbox_id,)).fetchone()
+        if found and found[1]:
+            return  # issued again
         key = found[0] if found else database.add_mailbox(self.db, mailbox_id)
+        if self.number is not None:
+            self.db.execute("UPDATE mailbox SET made = 1 WHERE key = ?", (key,))
         taken = self._named(change["name"])
         if taken is None:
             self._name(key, change["name"])
@@ -138,8 +143,9 @@ class Layer:
             return
         sender = change["key"]
         self.db.execute("INSERT OR REPLACE INTO trust VALUES (?, ?, ?)", (sender, change["comment"], self.number))
-        waiting = "SELECT number, body FROM aside WHERE sender = ? AND body IS NOT NULL ORDER BY number"
-        for number, body in self.db.execute(waiting, (sender,)).fetchall():
+        waiting = "SELECT number FROM aside WHERE sender = ? AND body IS NOT NULL ORDER BY number"
+        for (number,) in self.db.execute(waiting, (sender,)).fetchall():
+            (body,) = self.db.execute("SELECT body FROM aside WHERE number = ?", (number,)).fetchone()
             self.db.execute("DELETE FROM aside WHERE number = ?", (number,))
             earlier = Layer(self.db, "fold_", number)
             earlier.deliver(*command.decode(body))
@@ -156,17 +162,17 @@ class Layer:
         assert self.number is not None
         octets = message.with_crlf(octets)
         message_id = command.delivery_id(fields["mailbox"], octets)
-        known = "SELECT 1 FROM message WHERE id = :id UNION ALL SELECT 1 FROM gone WHERE id = :id"
-        if self.db.execute(known, {"id": message_id}).fetchone():
+        if self._known(message_id):
             return
         mailbox = self._named(fields["mailbox"])
         if mailbox is None:
             (spool,) = self.db.execute("SELECT spool FROM cursor").fetchone()
             mailbox = database.add_mailbox(self.db, command.delivered_mailbox_id(spool, self.number))
+            self.db.execute("UPDATE mailbox SET made = 1 WHERE key = ?", (mailbox,))
             self._name(mailbox, fields["mailbox"])
             self._subscribe(fields["mailbox"], True)
         content = add_content(self.db, message_id, octets, self.number, 0)
-        self._insert(message_id, content, fields["date"], True, mailbox, "")
+        self._insert(message_id, content, fields["date"], mailbox, "")
 
     # Rows
 
@@ -211,13 +217,21 @@ class Layer:
         self.touched[message_id] = None
         self.db.execute(self._put, {"mailbox": mailbox, "flags": flags, "id": message_id})
 
-    def _insert(self, message_id: bytes, content: int, date: int, delivered: bool, mailbox: int, flags: str) -> None:
+    def _known(self, message_id: bytes) -> bool:
+        """Tell whether the log has put this message somewhere before, be it gone by now: ids are given once."""
+        query = (
+            "SELECT 1 FROM message WHERE id = :id AND fold_mailbox IS NOT NULL"
+            " UNION ALL SELECT 1 FROM gone WHERE id = :id"
+        )
+        return bool(self.db.execute(query, {"id": message_id}).fetchone())
+
+    def _insert(self, message_id: bytes, content: int, date: int, mailbox: int, flags: str) -> None:
         """Put a message there; its row may exist already, because the other layer has it."""
         if self.db.execute(self._get, (message_id,)).fetchone():
             self._set(message_id, mailbox, flags)
         else:
             self.touched[message_id] = None
-            self.db.execute(self._add, (message_id, content, date, delivered, mailbox, flags))
+            self.db.execute(self._add, (message_id, content, date, mailbox, flags))
 
 
 CHANGES: dict[str, Callable[[Layer, Fields], Any]] = {
@@ -253,23 +267,30 @@ def without_flags(flags: str, removed: list[str]) -> str:
 def add_content(db: sqlite3.Connection, message_id: bytes, octets: bytes, number: int | None, place: int) -> int:
     """Store the octets of a message (CRLF line ends) and what is computed of them; return their key."""
     root = message.parse(octets)
-    columns = {
-        "number": number,
-        "place": place,
-        "id": message_id,
-        "size": len(octets),
+    try:
+        columns, texts, ordering = computed(octets, root)
+    except Exception:
+        # A fault of ours in what only helps clients must not stop the log, and with it all mail.
+        columns, texts, ordering = computed(b"", message.parse(b""))
+    columns |= {"number": number, "place": place, "id": message_id, "size": len(octets)}
+    key = db.execute(f"INSERT INTO content ({', '.join(columns)}) VALUES (:{', :'.join(columns)})", columns).lastrowid
+    assert key is not None
+    db.execute("INSERT INTO octets VALUES (?, ?, ?)", (key, octets[: root.body], octets[root.body :]))
+    db.execute("INSERT INTO text VALUES (?, ?, ?)", (key, *texts))
+    db.execute(f"INSERT INTO ordering VALUES (?{', ?' * len(ordering)})", (key, *ordering))
+    return key
+
+
+def computed(octets: bytes, root: message.Part) -> tuple[Fields, tuple[str, str], order.Order]:
+    """Return what is computed of a message: columns of `content`, texts of header and body, and `ordering`."""
+    columns: Fields = {
         "envelope": envelope.envelope(root.fields),
         "structure": envelope.structure(octets, root),
         "preview": envelope.string(text.preview(octets, root).encode("utf-8", "replace")),
     }
     columns["sent"], columns["sent_day"] = text.sent(root.fields.get(b"date", b""))
-    key = db.execute(f"INSERT INTO content ({', '.join(columns)}) VALUES (:{', :'.join(columns)})", columns).lastrowid
-    assert key is not None
-    header = octets[: root.body]
-    db.execute("INSERT INTO octets VALUES (?, ?, ?)", (key, header, octets[root.body :]))
-    db.execute("INSERT INTO text VALUES (?, ?, ?)", (key, text.header_text(header), text.body_text(octets, root)))
-    db.execute(f"INSERT INTO ordering VALUES (?{', ?' * 9})", (key, *order.order(root.fields)))
-    return key
+    texts = text.header_text(octets[: root.body]), text.body_text(octets, root)
+    return columns, texts, order.order(root.fields)
 
 
 def forget_content(db: sqlite3.Connection, key: int) -> None:

@@ -11,6 +11,7 @@ _LEADER = re.compile(r"^(?:\[[^][]*\]\s*)*(?:re|fwd?)\s*(?:\[[^][]*\]\s*)?:\s*")
 _BLOB = re.compile(r"^\[[^][]*\]\s*(?=\S)")
 _WRAPPED = re.compile(r"^\[fwd:(.*)\]$")
 _MESSAGE_ID = re.compile(rb"<[^<>\s]{1,500}>")
+SUBJECT_MAX = 1000  # characters: the patterns above take the square of it
 REFERENCES_MAX = 200  # of a message; the first and the last matter
 
 
@@ -54,7 +55,7 @@ def order(fields: dict[bytes, bytes]) -> Order:
 def base_subject(subject: str) -> tuple[str, bool]:
     """Return the base subject of a decoded, case-folded one, and whether it was that of a reply or a forward."""
     reply = False
-    subject = _SPACE.sub(" ", subject).strip()
+    subject = _SPACE.sub(" ", subject[:SUBJECT_MAX]).strip()
     while True:
         before = subject
         subject = _TRAILER.sub("", subject)

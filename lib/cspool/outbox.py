@@ -76,7 +76,8 @@ def took_effect(db: sqlite3.Connection, device: bytes, body_hash: bytes) -> None
 
 
 def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
-    """Yield the frozen bodies in order."""
+    """Yield the frozen bodies in order, but for those that take effect meanwhile."""
     for (key,) in db.execute("SELECT key FROM outbox WHERE line IS NOT NULL ORDER BY key").fetchall():
-        line, octets = db.execute("SELECT line, octets FROM outbox WHERE key = ?", (key,)).fetchone()
-        yield line + b"\n" + octets
+        found = db.execute("SELECT line, octets FROM outbox WHERE key = ? AND line IS NOT NULL", (key,)).fetchone()
+        if found:
+            yield found[0] + b"\n" + found[1]

@@ -7,6 +7,7 @@ decoded is searched as it stands.
 import binascii
 import codecs
 import re
+from contextlib import suppress
 
 from .message import Part
 
@@ -15,7 +16,7 @@ _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _WORD = re.compile(rb"=\?([^?\s]{1,40})\?([bBqQ])\?([^?\r\n]*)\?=(?:[ \t\r\n]+(?==\?))?")
 
 # Codecs of Python that are no charsets of mail, some of them slow on hostile input.
-_NO_CHARSETS = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"}
+_NO_CHARSETS = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}
 
 
 def fold_case(text: str) -> str:
@@ -69,11 +70,19 @@ def preview(octets: bytes, root: Part) -> str:
             # Enough octets for the preview, whatever they are encoded in.
             shown = decode(decoded(octets, part)[: PREVIEW_MAX * 50], charset)
             if part.subtype == b"html":
-                import html
-
-                shown = html.unescape(_TAG.sub(" ", shown))
+                shown = _unescape(_TAG.sub(" ", shown))
             return _SPACE.sub(" ", shown.replace("\0", " ")).strip()[:PREVIEW_MAX]
     return ""
+
+
+def _unescape(shown: str) -> str:
+    """Return HTML text with its character references replaced."""
+    import html
+
+    try:
+        return html.unescape(shown)
+    except ValueError:  # a number of thousands of digits
+        return shown
 
 
 def sent(date: bytes) -> tuple[int | None, int | None]:
@@ -101,15 +110,19 @@ def decoded(octets: bytes, part: Part) -> bytes:
 
 
 def decode(octets: bytes, charset: str) -> str:
-    """Return octets in a charset as text; in an unknown or a wrong one as UTF-8 or ISO 8859-1."""
+    """Return octets in a charset as text; in an unknown or a wrong one as UTF-8 or ISO 8859-1.
+
+    What it returns can be encoded in UTF-8: UTF-7, for one, can hold lone surrogates.
+    """
     if octets.isascii() and charset.lower() in ("us-ascii", "utf-8", "iso-8859-1", "ascii", "windows-1252"):
         return octets.decode("ascii")
-    for name in (charset, "utf-8"):
-        try:
-            if codecs.lookup(name).name not in _NO_CHARSETS:
-                return octets.decode(name)
-        except (LookupError, ValueError):
-            continue
+    try:
+        if codecs.lookup(charset).name not in {"utf-8", *_NO_CHARSETS}:
+            return octets.decode(charset).encode("utf-8", "replace").decode()
+    except (LookupError, ValueError):
+        pass
+    with suppress(ValueError):
+        return octets.decode("utf-8")
     return octets.decode("iso-8859-1")
 
 

@@ -94,9 +94,9 @@ class View(Layer):
         self._remember(message_id)
         super()._set(message_id, mailbox, flags)
 
-    def _insert(self, message_id: bytes, content: int, date: int, delivered: bool, mailbox: int, flags: str) -> None:
+    def _insert(self, message_id: bytes, content: int, date: int, mailbox: int, flags: str) -> None:
         self._remember(message_id)
-        super()._insert(message_id, content, date, delivered, mailbox, flags)
+        super()._insert(message_id, content, date, mailbox, flags)
 
 
 def refresh(db: sqlite3.Connection, folded: Iterable[bytes]) -> None:

@@ -22,7 +22,9 @@ class Thread:
 
     def put_below(self, parent: "Thread") -> bool:
         """Move this below `parent`; do nothing, and return False, if that would make a loop."""
-        above: Thread | None = parent if self.children else None
+        if parent is self:
+            return False
+        above = parent.parent if self.children else None
         while above is not None:
             if above is self:
                 return False
