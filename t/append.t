@@ -46,6 +46,19 @@ is "$(state)" "$before" "all that has left the spool as it was"
 expect "a whole stream" 0 '' '' pipe 'cspool-append spool <stream'
 expect "what another spool holds" 0 '' '' pipe 'cspool-fetch spool | cspool-append spool'
 
+# Whatever the system says, a mail server must keep the mail.
+cp -R spool broken
+log=$(echo broken/*.log)
+mv "$log" moved
+expect "a segment that is missing" 75 '' "cspool-append: $log: missing: the spool is damaged" pipe 'cspool-append broken <stream'
+ln -s "$PWD/moved" "$log"
+expect "a segment that is a link" 75 '' "cspool-append: $log: *" pipe 'cspool-append broken <stream'
+expect "a limit on the size of files" 75 '' "cspool-append: *: file too large" \
+	sh -c 'ulimit -f 1; cspool-append spool <stream'
+head -c 20000000 /dev/urandom | cspool-seal --from=key --to=key.pub >large
+expect "no room for a long stream to wait" 75 '' "cspool-append: *" \
+	sh -c 'ulimit -f 1000; cspool-append spool <large'
+
 # What stands unacknowledged behind the end is left there, and never read.
 log=$(echo spool/*.log)
 good=$(wc -c <"$log") good_sum=$(cksum <"$log")

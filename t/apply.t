@@ -80,4 +80,32 @@ expect "its changes prove the fork to the others" 76 '' \
 	'cspool-apply: the device that wrote record 12 has seen another log up to record 10' \
 	on laptop pipe 'cspool-fetch | cspool-apply'
 
+# A stream that pauses: what came is there, and others may write meanwhile.
+cspool-mkspool "$HOME/second"
+mkdir -m 700 "$HOME/tablet"
+cp "$HOME/laptop/key" "$HOME/tablet"
+echo "$HOME/second" >"$HOME/tablet/spool"
+cp "$HOME/laptop/key.pub" "$HOME/tablet/recipient"
+for number in 1 2; do echo $number | on tablet pipe 'cspool-seal | cspool-append'; done
+cspool-fetch --after=0 "$HOME/second" >stream
+mkfifo slow
+on tablet cspool-apply <slow &
+exec 3>slow
+head -c $(($(wc -c <stream) - 48)) stream >&3
+has_messages() { [ "$(on tablet count_messages)" -eq "$1" ]; }
+ok "what came before a pause is there" await has_messages 2
+on tablet imap 'a SELECT INBOX' 'b STORE 1 +FLAGS (\Seen)' >out
+ok "and nobody is held up" grep -q '^b OK' out
+
+# Another apply goes further meanwhile; that is no contradiction.
+echo 3 | on tablet pipe 'cspool-seal | cspool-append'
+on tablet pipe 'cspool-fetch | cspool-apply'
+tail -c 48 stream >&3
+exec 3>&-
+wait $!
+is $? 0 "overtaken by another it ends well"
+ok "with all messages" has_messages 3
+expect "but a stream kept from before looks like a rollback" 76 '' '*the log ends at record 2, but record 3 has been seen' \
+	on tablet pipe 'cspool-apply <stream'
+
 done_testing

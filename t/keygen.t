@@ -2,6 +2,9 @@
 . "$(dirname "$0")/tap.sh"
 
 expect "no key without a name" 64 '' 'cspool-keygen: usage: *' cspool-keygen
+expect "no passphrase" 78 '' 'cspool-keygen: key: CSPOOL_PASSPHRASE_COMMAND gave an empty passphrase' \
+	env CSPOOL_PASSPHRASE_COMMAND=true cspool-keygen --passphrase key
+expect "a comment in no charset" 0 '' '' cspool-keygen --comment="$(printf 'caf\351')" odd
 expect "no directory" 73 '' 'cspool-keygen: none/key: no such file or directory' cspool-keygen none/key
 expect "makes a key" 0 '' '' cspool-keygen --comment='alice@laptop' key
 is "$(stat -c %a key key.pub | tr '\n' ' ')" "600 644 " "the secret is for its owner only"

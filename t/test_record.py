@@ -4,7 +4,7 @@ import struct
 import zlib
 
 import pytest
-from cspool import keys, record
+from cspool import disk, keys, record
 from cspool.errors import BadConfig, DataError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,7 +122,7 @@ def test_a_mistyped_key_is_no_key(tmp_path, alice):
 
 def test_a_locked_key(tmp_path):
     path = tmp_path / "key"
-    keys.create(str(path), keys.secret_line(b"s" * 32, "x", b"passphrase"), 0o600)
+    disk.create(str(path), keys.secret_line(b"s" * 32, "x", b"passphrase").encode(), 0o600)
     assert keys.read_secret(str(path), lambda _: b"passphrase").public == keys.SecretKey(b"s" * 32, "x").public
     with pytest.raises(BadConfig, match="wrong passphrase"):
         keys.read_secret(str(path), lambda _: b"Passphrase")

@@ -415,3 +415,36 @@ def test_a_host_cannot_stop_a_client_with_a_command_of_the_future(tmp_path):
     log.append(command.deliver(b"x", 1), ALICE)
     device.fetch(log)
     assert sum(device.state().values()) == 1
+
+
+def test_what_two_copies_of_a_home_issue_takes_effect_once(tmp_path):
+    """Copied before the first fetch, both freeze the same changes on their own: the bodies differ, the ids do not."""
+    log, one = Log(), Device(tmp_path, "one.db")
+    octets = b"Subject: appended\r\n\r\n"
+    message_id = command.append_id(bytes(16), octets)
+    work = command.create_id(bytes(16), "Work")
+    one.change({"do": "create", "name": "Work", "nonce": "00" * 16})
+    row = {"do": "append", "mailbox": work.hex(), "flags": [], "date": 1, "size": len(octets), "nonce": "00" * 16}
+    one.change(row, octets=octets)
+    one.change({"do": "copy", "mailbox": work.hex(), "ids": message_id.hex(), "nonce": "00" * 16})
+    log.append(command.deliver(b"x", 1), ALICE)
+    copy = database.sqlite3.connect(str(tmp_path / "two.db"))
+    one.db.backup(copy)
+    copy.close()
+    one.fetch(log)
+    one.push(log)
+    one.fetch(log)
+    one.change({"do": "rename", "mailbox": work.hex(), "name": "Old"})
+    one.change({"do": "expunge", "ids": message_id.hex()})
+    one.change({"do": "create", "name": "Work", "nonce": "01" * 16})
+    one.push(log)
+    one.fetch(log)
+    expected = one.state()
+    two = Device(tmp_path, "two.db")
+    for device in (two, two, one):
+        device.fetch(log)
+        device.push(log)
+        device.fetch(log)
+    assert one.state() == two.state() == expected == Reference(log).state()
+    assert set(one.mailboxes().values()) == {"INBOX", "Old", "Work"}
+    assert len(expected) == 2

@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from cspool import command, database, frame, outbox, view
+from cspool import command, database, disk, frame, keys, outbox, view
 from cspool.replay import Replay
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -360,9 +360,7 @@ SECONDS = 60 if os.environ.get("CSPOOL_LONG") else 3
 
 def test_sessions_and_apply_at_the_same_time(tmp_path):
     path, key, ends = tmp_path / "mail.db", tmp_path / "key", time.monotonic() + SECONDS
-    from cspool import keys
-
-    keys.create(str(key), keys.secret_line(b"a" * 32, "alice"), 0o600)
+    disk.create(str(key), keys.secret_line(b"a" * 32, "alice").encode(), 0o600)
     apply = Apply(path)
     followers, failures, sent = [], [], 0
 

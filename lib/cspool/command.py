@@ -20,12 +20,13 @@ Fields = dict[str, Any]
 
 INBOX = bytes(16)  # the id that INBOX has in every spool
 NAME_MAX = 1000  # octets of a mailbox name
+DATE_MAX = 253_402_128_000  # seconds since 1970: 9999-12-30
 FIRST = bytes(32)  # stands for the change before a device's first
 
 # The special uses (RFC 6154 section 2), and the names that a mailbox for each has here.
 SPECIAL_USES = {"Archive": "\\Archive", "Drafts": "\\Drafts", "Junk": "\\Junk", "Sent": "\\Sent", "Trash": "\\Trash"}
 
-FLAG = re.compile(r"(\\(Seen|Answered|Flagged|Deleted|Draft)|[!#-&'+-\[^-z|}~]+)", re.ASCII)  # RFC 9051 flag
+FLAG = re.compile(r"(\\(Seen|Answered|Flagged|Deleted|Draft)|[!#$&'+-\[^-z|}~]+)", re.ASCII)  # RFC 9051 flag
 FLAG_MAX = 100  # characters
 _ID = 32  # hex digits
 _BAD_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|^/|/$|//|^$")
@@ -90,21 +91,27 @@ def encode(fields: Fields, octets: bytes = b"") -> bytes:
 
 def mailbox_name(name: str) -> str:
     """Return a mailbox name as it is kept. Raises DataError when no mailbox can have it."""
-    if name.upper() == "INBOX":
-        return "INBOX"
+    name = canonical(name)
     if _BAD_NAME.search(name) or len(name.encode("utf-8", "replace")) > NAME_MAX:
         raise DataError(f"not a mailbox name: {name[:80]!a}")
     return name
 
 
+def canonical(name: str) -> str:
+    """Return a mailbox name with INBOX, which is one in any (ASCII) case, as it is kept (RFC 3501 section 5.1)."""
+    first = name[:6].partition("/")[0]
+    return "INBOX" + name[5:] if first.isascii() and first.upper() == "INBOX" else name
+
+
 # Reading
 
 
-def decode(body: bytes) -> tuple[Fields, bytes]:
+def decode(body: bytes, spool: bytes | None = None) -> tuple[Fields, bytes]:
     """Return the checked fields of a body and its octets.
 
     Hex becomes bytes and `ids` a list. Raises DataError with the reason for
-    what is no command, TooOld for one that a later version has brought.
+    what is no command, or a change for another spool than this one; TooOld
+    for one that a later version has brought.
     """
     line, _, octets = body.partition(b"\n")
     try:
@@ -116,6 +123,8 @@ def decode(body: bytes) -> tuple[Fields, bytes]:
     kind = fields["command"]
     if kind not in _COMMANDS:
         raise TooOld(f"the command '{ascii(kind)[1:-1][:40]}' needs a newer cspool")
+    if kind == "change" and spool is not None and fields.get("spool") != spool.hex():
+        raise DataError("a change for another spool")
     fields = _checked(fields, _COMMANDS[kind], kind)
     if kind == "deliver":
         if not octets:
@@ -152,6 +161,13 @@ def _number(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
         raise ValueError
     return value
+
+
+def _date(value: Any) -> int:
+    """A time in seconds since 1970, before the last days of the year 9999: dates have four digits for it."""
+    if _number(value) > DATE_MAX:
+        raise ValueError
+    return int(value)
 
 
 def _text(value: Any) -> str:
@@ -217,7 +233,7 @@ def _changes(value: Any) -> list[Fields]:
 _COMMANDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "deliver": {
         "command": _text,
-        "date": _number,
+        "date": _date,
         "mailbox": lambda value: "INBOX" if value is None else _name(value),
     },
     "change": {
@@ -242,7 +258,7 @@ _CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
         "do": _text,
         "mailbox": _hex(16),
         "flags": _flags,
-        "date": _number,
+        "date": _date,
         "size": _number,
         "nonce": _hex(16),
     },

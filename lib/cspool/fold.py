@@ -23,9 +23,7 @@ class Layer:
         self.touched: dict[bytes, None] = {}  # ids of messages that were changed, in order
         self._get = f"SELECT {prefix}mailbox, {prefix}flags FROM message WHERE id = ?"
         self._put = f"UPDATE message SET {prefix}mailbox = :mailbox, {prefix}flags = :flags WHERE id = :id"
-        self._add = (
-            f"INSERT INTO message (id, content, date, {prefix}mailbox, {prefix}flags) VALUES (?, ?, ?, ?, ?)"
-        )
+        self._add = f"INSERT INTO message (id, content, date, {prefix}mailbox, {prefix}flags) VALUES (?, ?, ?, ?, ?)"
         self._in_mailbox = f"SELECT id, {prefix}flags FROM message WHERE {prefix}mailbox = ?"
         self._by_id = f"SELECT key, {prefix}name, {prefix}same_as FROM mailbox WHERE id = ?"
         self._by_key = f"SELECT key, {prefix}name, {prefix}same_as FROM mailbox WHERE key = ?"

@@ -8,9 +8,11 @@ does. Number and chain are zero in a frame that no log has taken in yet.
 """
 
 import hashlib
+import os
+import select
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from .errors import DataError, TryAgain
@@ -22,6 +24,7 @@ HEAD_NUMBER = 2**64 - 1  # marks the head frame, whose record is the text of `he
 UNCHAINED = bytes(32)
 
 SMALL = 1 << 20  # a record up to here is read at one go; see read_exactly
+PATIENCE = 0.05  # seconds without input after which a reader must let go of what it holds
 
 
 class Frame(NamedTuple):
@@ -30,6 +33,34 @@ class Frame(NamedTuple):
     number: int
     chain: bytes
     record: bytes
+
+
+class Input:
+    """Octets from a file descriptor; before it has to wait for more, `before_waiting` is called."""
+
+    def __init__(self, fd: int, before_waiting: Callable[[], None]) -> None:
+        self.fd = fd
+        self.before_waiting = before_waiting
+        self._octets = b""
+
+    def read(self, length: int) -> bytes:
+        """Return this many octets, or fewer at the end."""
+        pieces, self._octets = [self._octets[:length]], self._octets[length:]
+        missing = length - len(pieces[0])
+        while missing > 0:
+            more = self._more()
+            if not more:
+                break
+            pieces.append(more[:missing])
+            self._octets = more[missing:]
+            missing -= len(pieces[-1])
+        return b"".join(pieces)
+
+    def _more(self) -> bytes:
+        if not select.select([self.fd], [], [], PATIENCE)[0]:
+            self.before_waiting()
+            select.select([self.fd], [], [])
+        return os.read(self.fd, SMALL)
 
 
 def encode(record: bytes, number: int = 0, chain: bytes = UNCHAINED) -> bytes:
@@ -48,7 +79,7 @@ def encode_end(count: int) -> bytes:
     return encode(b"", count)
 
 
-def read(stream: BinaryIO, name: str = "standard input", limit: int = LIMIT) -> Iterator[Frame]:
+def read(stream: BinaryIO | Input, name: str = "standard input", limit: int = LIMIT) -> Iterator[Frame]:
     """Yield the frames of a whole stream in order, without its end frame.
 
     What has been yielded is sound, each frame by itself. Raises TryAgain when
@@ -88,7 +119,7 @@ def _cut(name: str, count: int) -> TryAgain:
     return TryAgain(f"{name}: cut off after frame {count}")
 
 
-def read_exactly(stream: BinaryIO, length: int) -> bytes:
+def read_exactly(stream: BinaryIO | Input, length: int) -> bytes:
     """Return `length` octets, or fewer at end of file.
 
     A length that somebody claims must not cost memory before the octets are

@@ -34,12 +34,6 @@ def spool(given: str | None) -> str:
     return given or value("spool")
 
 
-def recipient() -> str:
-    """Return the file of the public key to seal to: on a mail host `recipient`, else our own."""
-    file = path("recipient")
-    return file if os.path.exists(file) else path("key.pub")
-
-
 def passphrase(key: str) -> bytes:
     """Return the passphrase of the key file `key`.
 

@@ -24,7 +24,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .errors import BadConfig, CannotCreate, DataError, NoInput
+from .errors import BadConfig, DataError, NoInput
 
 PUBLIC = "cspool-key-1"
 SECRET = "cspool-secret-key-1"
@@ -121,22 +121,6 @@ def secret_line(seed: bytes, comment: str, passphrase: bytes | None = None) -> s
     return _line(LOCKED, lock + bytes(SecretBox(_argon2id(lock, passphrase)).encrypt(seed)), comment)
 
 
-def create(path: str, line: str, mode: int) -> None:
-    """Make a file that holds `line`, synced. Raises CannotCreate when there is one already."""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    except OSError as error:
-        raise CannotCreate(f"{path}: {(error.strerror or 'cannot be made').lower()}") from None
-    try:
-        with open(fd, "w", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(fd)
-    except OSError:
-        os.unlink(path)
-        raise
-
-
 def read_public(path: str) -> PublicKey:
     """Read a public key file. Raises NoInput or BadConfig."""
     kind, data, comment = _read(path)
@@ -173,16 +157,27 @@ def _unlock(path: str, data: bytes, passphrase: Callable[[str], bytes]) -> bytes
     if len(sealed) != SecretBox.NONCE_SIZE + SecretBox.MACBYTES + 32:
         return None
     try:
-        return bytes(SecretBox(_argon2id(lock, passphrase(path))).decrypt(sealed))
-    except (CryptoError, ValueError):
+        box = SecretBox(_argon2id(lock, passphrase(path)))
+    except ValueError:
+        return None
+    try:
+        return bytes(box.decrypt(sealed))
+    except CryptoError:
         raise BadConfig(f"{path}: wrong passphrase") from None
 
 
 def _argon2id(lock: bytes, passphrase: bytes) -> bytes:
+    """Return the key that a passphrase makes. Raises ValueError for a damaged lock, and MemoryError."""
+    from nacl.exceptions import CryptoError
     from nacl.pwhash import argon2id
 
     opslimit, memlimit, salt = LOCK.unpack(lock)
-    return argon2id.kdf(32, passphrase, salt, opslimit, min(memlimit, MEMLIMIT_MAX))
+    try:
+        return argon2id.kdf(32, passphrase, salt, opslimit, min(memlimit, MEMLIMIT_MAX))
+    except CryptoError as error:
+        if isinstance(error, ValueError):
+            raise
+        raise MemoryError from None  # libsodium says no more than that it failed
 
 
 def _read(path: str, private: bool = False) -> tuple[str, bytes, str]:

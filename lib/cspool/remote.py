@@ -28,6 +28,8 @@ def run(tool: str, options: list[str], spool: str) -> int:
     host, _, path = spool.partition(":")
     if not host or host.startswith("-"):
         raise UsageError(f"{spool}: no host before the colon")
+    if path.startswith("-"):
+        raise UsageError(f"{spool}: a path that looks like an option")
     there = [tool, *options] + ([path] if path else [])
     try:
         child = os.posix_spawnp("ssh", ["ssh", "--", host, shlex.join(there)], os.environ)

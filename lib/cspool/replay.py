@@ -9,7 +9,7 @@ them.
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from . import command, database, frame, keys, outbox, record, view
 from .command import FIRST, Fields
@@ -26,50 +26,71 @@ HISTORY_STEP = 1024
 
 
 class Replay:
-    """One stream on its way into the database."""
+    """One stream on its way into the database.
 
-    def __init__(self, db: sqlite3.Connection, key: SecretKey) -> None:
+    After each commit `progress` is called with the number of the last record
+    applied and that of the last one that is known of; and when the two are
+    one, or an error ends it, `aside` with number and reason of each record
+    that has been set aside.
+    """
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        key: SecretKey,
+        progress: Callable[[int, int], None] = lambda number, last: None,
+        aside: Callable[[int, str], None] = lambda number, reason: None,
+    ) -> None:
         self.db = db
         self.key = key
+        self.progress = progress
+        self.aside = aside
         self.folded: dict[bytes, None] = {}  # ids of messages that this transaction's records touched
+        # No head may be below what was known when the stream began, or what the stream itself has shown.
+        # Between the two another cspool-apply may have gone further.
+        self.floor = database.cursor(db).number
+        self.last = 0
+        self.reported = self.floor
+        self.due = 0.0
 
     def run(self, frames: Iterator[Frame]) -> None:
         """Apply all that is new in the stream. Raises what frame.read raises, and Contradiction.
 
-        What came before an error has then been applied, and is on disk.
+        A head says how far the records behind it go; a stream that follows a
+        spool has one for each batch. What came before an error has then been
+        applied, and is on disk.
         """
-        one = next(frames, None)
-        if one is None or one.number != frame.HEAD_NUMBER:
-            raise DataError("standard input: not read from a spool (no head in front)")
-        head = Head.parse(one.record, "standard input")
         database.check_key(self.db, self.key.public.sign)
-        self._begin()
+        head = None
         try:
-            self._check_head(head)
             for one in frames:
-                self._take(one)
+                if one.number == frame.HEAD_NUMBER:
+                    if head:
+                        self._check_end(head)
+                    head = Head.parse(one.record, "standard input")
+                    self._check_head(head)
+                elif head:
+                    self._take(one)
+                else:
+                    raise DataError("standard input: not read from a spool (no head in front)")
                 if time.monotonic() > self.due:
-                    self._commit()
-                    self._begin()
+                    self.commit()
+            if not head:
+                raise DataError("standard input: not read from a spool (no head in front)")
             self._check_end(head)
         except Failure:
-            self._commit()
+            self.commit()
+            self._report()
             raise
         except BaseException:
             database.roll_back(self.db)
             raise
-        self._commit()
+        self.commit()
 
-    # The log
-
-    def _begin(self) -> None:
-        self.db.execute("BEGIN IMMEDIATE")
-        self.due = time.monotonic() + TRANSACTION
-        cursor = database.cursor(self.db)
-        self.spool, self.number, self.chain = cursor.spool, cursor.number, cursor.chain or b""
-        self.db.execute("UPDATE cursor SET user = ?", (self.key.public.sign,))
-
-    def _commit(self) -> None:
+    def commit(self) -> None:
+        """Let others see what has been applied; to be called too before a wait for more, for it ends a lock."""
+        if not self.db.in_transaction:
+            return
         if self.spool is not None:
             self.db.execute("UPDATE cursor SET number = ?, chain = ?", (self.number, self.chain))
         self.db.execute("DELETE FROM history WHERE number < ? AND number % ?", (self.number - HISTORY, HISTORY_STEP))
@@ -77,36 +98,72 @@ class Replay:
         view.refresh(self.db, self.folded)
         self.db.execute("COMMIT")
         self.folded = {}
+        self.progress(self.number, self.last)
+        if self.number >= self.last:
+            self._report()
+
+    def _report(self) -> None:
+        """Tell of what has been set aside and still is: records before a `trust` may come long before it."""
+        aside = "SELECT number, reason FROM aside WHERE number > ? ORDER BY number"
+        for self.reported, reason in self.db.execute(aside, (self.reported,)).fetchall():
+            self.aside(self.reported, reason)
+
+    def _begin(self) -> None:
+        if self.db.in_transaction:
+            return
+        self.db.execute("BEGIN IMMEDIATE")
+        self.due = time.monotonic() + TRANSACTION
+        cursor = database.cursor(self.db)
+        self.spool, self.number, self.chain = cursor.spool, cursor.number, cursor.chain or b""
+        self.db.execute("UPDATE cursor SET user = ?", (self.key.public.sign,))
+
+    # The log
 
     def _check_head(self, head: Head) -> None:
         """Stop when the head alone contradicts what has been applied."""
+        self._begin()
+        self.last = head.next - 1
         if self.spool is None:
             self.spool, self.chain = head.spool, frame.first_chain(head.spool)
             self.db.execute("UPDATE cursor SET spool = ?, chain = ?", (self.spool, self.chain))
         if head.spool != self.spool:
             raise Contradiction(f"the spool is another one: {head.spool.hex()}, not {self.spool.hex()}")
-        if head.next - 1 < self.number:
-            raise Contradiction(f"the log ends at record {head.next - 1}, but record {self.number} has been seen")
-        if head.next - 1 == self.number and head.chain != self.chain:
-            raise Contradiction(f"the log up to record {self.number} is not the one that has been seen")
+        if self.last < self.floor:
+            raise Contradiction(f"the log ends at record {self.last}, but record {self.floor} has been seen")
+        if self.last <= self.number:
+            self._check_chain(head)
+
+    def _check_chain(self, head: Head) -> None:
+        """Stop when the log up to the end that a head names is not the one that has been applied."""
+        if self._chain(self.last) not in (None, head.chain):
+            raise Contradiction(f"the log up to record {self.last} is not the one that has been seen")
+
+    def _chain(self, number: int) -> bytes | None:
+        """Return the chain behind a record that has been applied; None where it is not kept any more."""
+        if number == self.number:
+            return self.chain
+        found = self.db.execute("SELECT chain FROM history WHERE number = ?", (number,)).fetchone()
+        return found[0] if found else None
 
     def _check_end(self, head: Head) -> None:
-        if self.number == head.next - 1 and self.chain == head.chain:
-            return
-        # The records of this transaction may be the wrong ones: none is used.
-        self.db.execute("ROLLBACK")
-        self.folded = {}
-        number = self.number
+        """Stop when the records behind a head were not those that it speaks of."""
         self._begin()
-        if number < head.next - 1:
-            raise Contradiction(f"records {number + 1} to {head.next - 1} are missing")
-        raise Contradiction(f"the log up to record {number} is not what its head says")
+        try:
+            if self.number < self.last:
+                raise Contradiction(f"records {self.number + 1} to {self.last} are missing")
+            self._check_chain(head)
+        except Contradiction:
+            # The records of this transaction may be the wrong ones: none is used.
+            self.db.execute("ROLLBACK")
+            self.folded = {}
+            raise
+        self.floor = self.last
 
     def _take(self, one: Frame) -> None:
         """Fold the record of a frame, after the check that it continues the log."""
+        self._begin()
         if one.number <= self.number:
-            known = self.db.execute("SELECT chain FROM history WHERE number = ?", (one.number - 1,)).fetchone()
-            if known and known[0] != one.chain:
+            if self._chain(one.number - 1) not in (None, one.chain):
                 raise Contradiction(f"the log before record {one.number} is not the one that has been seen")
             return  # applied before
         if one.number > self.number + 1:
@@ -127,7 +184,7 @@ class Replay:
         """Do what a record says. Raises DataError, before it has done anything, for what is to be set aside."""
         by_user = opened.sender == self.key.public.sign
         try:
-            fields, octets = command.decode(opened.body)
+            fields, octets = command.decode(opened.body, self.spool)
         except TooOld as error:
             if by_user:
                 raise TooOld(f"record {number}: {error}") from None
@@ -152,8 +209,6 @@ class Replay:
 
     def _continues(self, number: int, fields: Fields) -> bool:
         """Tell whether a change takes effect: only if it continues its device's line in this spool."""
-        if fields["spool"] != self.spool:
-            raise DataError("a change for another spool")
         self._check_witness(number, fields)
         line = self.db.execute("SELECT counter, hash FROM device WHERE id = ?", (fields["device"],)).fetchone()
         counter, last = line or (0, FIRST)
@@ -168,8 +223,7 @@ class Replay:
         seen, chain = fields["number"], fields["chain"]
         if seen >= number:
             raise Contradiction(f"record {number} was written by a device that has seen record {seen}")
-        known = self.db.execute("SELECT chain FROM history WHERE number = ?", (seen,)).fetchone()
-        if (known and known[0] != chain) or (seen == 0 and chain != frame.first_chain(fields["spool"])):
+        if self._chain(seen) not in (None, chain) or (seen == 0 and chain != frame.first_chain(fields["spool"])):
             raise Contradiction(f"the device that wrote record {number} has seen another log up to record {seen}")
 
     def _set_aside(self, number: int, reason: str, opened: Opened | None = None) -> None:

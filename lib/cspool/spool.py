@@ -9,16 +9,16 @@ written under a new name each time, so that `head`, replaced by one rename, is
 all that ever changes hands.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from . import frame
+from . import disk, frame
 from .errors import CannotCreate, DataError, TryAgain
 
 ROTATE = 16 << 20  # octets after which a segment is closed
@@ -96,12 +96,16 @@ def create(path: str) -> None:
     except OSError as error:
         raise CannotCreate(f"{path}: {(error.strerror or 'cannot be made').lower()}") from None
     spool_id = os.urandom(16)
-    _replace(path, "segments.0", b"")
-    _replace(path, "head", Head(spool_id, 1, frame.first_chain(spool_id), 1, "-", 0, 0, _digest(b"")).text())
-    os.close(os.open(os.path.join(path, "lock"), os.O_CREAT | os.O_WRONLY, 0o666))
-    # Last, since it makes the directory a spool.
-    _replace(path, "format", f"cspool-spool 1 {spool_id.hex()}\n".encode())
-    _sync_directory(os.path.dirname(os.path.abspath(path)))
+    try:
+        disk.replace(f"{path}/segments.0", b"")
+        disk.replace(f"{path}/head", Head(spool_id, 1, frame.first_chain(spool_id), 1, "-", 0, 0, _digest(b"")).text())
+        os.close(os.open(os.path.join(path, "lock"), os.O_CREAT | os.O_WRONLY, 0o666))
+        # Last, since it makes the directory a spool.
+        disk.replace(f"{path}/format", f"cspool-spool 1 {spool_id.hex()}\n".encode())
+        disk.sync_directory(os.path.dirname(os.path.abspath(path)))
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)  # nobody can have used it yet
+        raise
 
 
 class Spool:
@@ -131,9 +135,9 @@ class Spool:
             head = self.read_head()
             try:
                 segments = self._segments(head)
+                log = _Writer(self, head, segments, rotate)
             except FileNotFoundError as error:
                 raise TryAgain(f"{error.filename}: missing: the spool is damaged") from None
-            log = _Writer(self, head, segments, rotate)
             try:
                 for record in records:
                     log.write(record)
@@ -254,12 +258,12 @@ class _Writer:
         listing = "".join(segment.line() for segment in self.segments).encode()
         if _digest(listing) != head.digest:
             head = head._replace(list=head.list + 1, digest=_digest(listing))
-            _replace(self.path, f"segments.{head.list}", listing)
+            disk.replace(self._file(f"segments.{head.list}"), listing)
         self.created = []
-        _replace(self.path, "head", head.text())
+        disk.replace(self._file("head"), head.text())
         if head.list > self.before.list > 0:
             # The one before stays, for a reader that has just read the old head.
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # all is on disk, come what may
                 os.unlink(self._file(f"segments.{self.before.list - 1}"))
 
     def close(self) -> None:
@@ -308,30 +312,6 @@ class _Writer:
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
-
-
-def _replace(directory: str, name: str, text: bytes) -> None:
-    """Replace a file as a whole, so that it is the old or the new one after a power cut."""
-    new = os.path.join(directory, name + ".new")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
-    try:
-        with open(fd, "wb", buffering=0) as file:
-            if file.write(text) != len(text):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fdatasync(fd)
-    except OSError as error:
-        error.filename = new
-        raise
-    os.rename(new, os.path.join(directory, name))
-    _sync_directory(directory)
-
-
-def _sync_directory(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _digest(text: bytes) -> bytes:

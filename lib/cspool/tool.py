@@ -20,7 +20,8 @@ Args = dict[str, Any]
 
 # A full disk, a quota, a bad one, or no memory: somebody may mend it, and the
 # mail server is to keep the mail until then.
-TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
+TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+TRANSIENT |= {errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ENOLCK, errno.ETIMEDOUT}
 
 
 def run(main: Callable[[Args], int | None], doc: str) -> None:
@@ -60,6 +61,19 @@ def complain(failure: Failure) -> int:
     """Print the line of an error on standard error; return its exit code."""
     print(f"{name()}: {failure}", file=sys.stderr, flush=True)
     return failure.code
+
+
+class Progress:
+    """Says on standard error, if it is a terminal, how far a long work has come; called about once a second."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def __call__(self, done: int, all_: int) -> None:
+        if sys.stderr and sys.stderr.isatty() and (done < all_ or self.begun):
+            # Back to the start of the line, where an error would be written over it.
+            print(f"{name()}: {done:,} of {all_:,}", end="\r" if done < all_ else "\n", file=sys.stderr, flush=True)
+            self.begun = done < all_
 
 
 def name() -> str:

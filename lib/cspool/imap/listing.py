@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from ..command import SPECIAL_USES
+from ..command import SPECIAL_USES, canonical
 from . import names
 from .grammar import BadCommand, Parser
-from .session import REV2, Session, canonical
+from .session import REV2, Session
 from .status import parse_items
 
 # Of which mailbox a STATUS is to follow, and the items.

@@ -4,14 +4,14 @@ import os
 import time
 
 from .. import database
-from ..command import SPECIAL_USES, append_id, mailbox_name
+from ..command import SPECIAL_USES, append_id, canonical, mailbox_name
 from ..errors import DataError
 from ..message import with_crlf
 from . import listing
 from .fetch import vanished_since
 from .grammar import BadCommand, Parser, SequenceSet
 from .messages import expunge_deleted, settable_flags
-from .session import CONDSTORE, QRESYNC, REV2, SYSTEM_FLAGS, No, Selected, Session, canonical, uid_set
+from .session import CONDSTORE, QRESYNC, REV2, SYSTEM_FLAGS, No, Selected, Session, uid_set
 from .status import parse_items, status_answer
 from .verbs import LOGGED_IN, SELECTED, verb
 

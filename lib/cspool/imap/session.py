@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import database, view
-from ..command import SPECIAL_USES, Fields
+from ..command import SPECIAL_USES, Fields, canonical
 from ..envelope import string
 from . import names
 from .connection import Connection
@@ -126,12 +126,6 @@ class Session:
         for start in range(0, len(ids), IDS_MAX):
             some = b"".join(ids[start : start + IDS_MAX]).hex()
             self.change([{**row, "ids": some} for row in rows])
-
-
-def canonical(name: str) -> str:
-    """Return a mailbox name as it is kept: INBOX is one in any case (RFC 3501 section 5.1)."""
-    first, slash, rest = name.partition("/")
-    return f"INBOX{slash}{rest}" if first.upper() == "INBOX" else name
 
 
 class Selected:

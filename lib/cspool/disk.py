@@ -1,0 +1,49 @@
+"""Files that are on disk, names included, when a call returns."""
+
+import errno
+import os
+
+from .errors import CannotCreate
+
+
+def create(path: str, text: bytes, mode: int) -> None:
+    """Make a file with these octets. Raises CannotCreate when there is something at `path`, or no way to it."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except OSError as error:
+        raise CannotCreate(f"{path}: {(error.strerror or 'cannot be made').lower()}") from None
+    try:
+        _write(fd, path, text)
+        sync_directory(os.path.dirname(path) or ".")
+    except BaseException:
+        os.unlink(path)
+        raise
+
+
+def replace(path: str, text: bytes) -> None:
+    """Replace a file as a whole, so that it is the old or the new one after a power cut."""
+    new = path + ".new"
+    _write(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666), new, text)
+    os.rename(new, path)
+    sync_directory(os.path.dirname(path) or ".")
+
+
+def _write(fd: int, path: str, text: bytes) -> None:
+    """Write a whole file, sync and close it."""
+    try:
+        with open(fd, "wb", buffering=0) as file:
+            if file.write(text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(fd)
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+def sync_directory(directory: str) -> None:
+    """Make sure that the names in a directory are on disk."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
