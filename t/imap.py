@@ -24,6 +24,11 @@ class Mailboxes:
         self.db = database.open_database(self.path, create=True)
         self.nonce = 0
 
+    def create(self, name):
+        """Make a mailbox as a delivery does: not for a special use."""
+        with database.writing(self.db):
+            view.change(self.db, [{"do": "create", "name": name, "nonce": name.encode().hex()[:32].zfill(32)}])
+
     def append(self, octets, mailbox="INBOX", flags=(), date=1795507200):
         (mailbox_id,) = self.db.execute("SELECT id FROM mailbox WHERE name = ?", (mailbox,)).fetchone()
         self.nonce += 1

@@ -708,3 +708,148 @@ def test_a_client_that_is_silent_for_too_long_is_left(boxes, command):
         assert client.answer() == b"+ idling"
     assert client.answer() == b"* BYE Idle for too long"
     client.close()
+
+
+# What an independent reader of the server found
+
+
+def test_changedsince_and_implicit_seen(boxes, client):
+    for _ in range(3):
+        boxes.append(mail())
+    client.ok("SELECT INBOX (CONDSTORE)")
+    assert client.ok("FETCH 1:* BODY[HEADER.FIELDS (SUBJECT)] (CHANGEDSINCE 100)") == []
+    assert not any(b"Seen" in one for one in client.ok("FETCH 1:* FLAGS"))
+    (answer,) = client.ok("FETCH 1 BODY[TEXT]")
+    assert b"\\Seen" in answer and b"MODSEQ (" in answer
+    client.ok("ENABLE QRESYNC")
+    (answer,) = client.ok("FETCH 2 BODY[TEXT]")
+    assert b"\\Seen" in answer and b"MODSEQ (" in answer and b"UID 2" in answer
+
+
+def test_a_fetch_that_fails_leaves_no_flag_untold(boxes, client):
+    boxes.append(mail(Content_Transfer_Encoding="x-unknown"))
+    client.ok("SELECT INBOX")
+    assert b"UNKNOWN-CTE" in client.no("FETCH 1 BINARY[1]")
+    told = client.ok("NOOP")
+    assert (rb"\Seen" in b" ".join(told)) == (rb"\Seen" in client.ok("FETCH 1 FLAGS")[0])
+
+
+def test_uidnext_stays_when_the_last_message_goes(boxes, client):
+    for _ in range(5):
+        boxes.append(mail())
+    client.ok("SELECT INBOX")
+    client.ok(r"STORE 4:5 +FLAGS.SILENT (\Deleted)")
+    client.ok("EXPUNGE")
+    assert b"OK [UIDNEXT 6] Next UID" in client.ok("SELECT INBOX")
+    assert client.ok("STATUS INBOX (UIDNEXT)")[0].endswith(b"(UIDNEXT 6)")
+
+
+def test_what_vanished_at_the_end_is_told(boxes, client):
+    for _ in range(5):
+        boxes.append(mail())
+    client.ok("ENABLE QRESYNC")
+    client.ok("SELECT INBOX")
+    client.ok(r"STORE 4:5 +FLAGS.SILENT (\Deleted)")
+    client.ok("EXPUNGE")
+    for modifiers in ("VANISHED", "VANISHED PARTIAL 1:100"):
+        answers = client.ok(f"UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 {modifiers})")
+        assert b"VANISHED (EARLIER) 4:5" in answers
+
+
+def test_a_client_that_could_not_hear_of_an_expunge_keeps_an_older_modseq(boxes, client, clients):
+    for _ in range(3):
+        boxes.append(mail())
+    client.ok("ENABLE QRESYNC")
+    client.ok("SELECT INBOX")
+    other = clients()
+    other.ok("SELECT INBOX")
+    other.ok(r"UID STORE 2 +FLAGS.SILENT (\Deleted)")
+    client.ok("NOOP")
+    other.ok("EXPUNGE")
+    other.ok(r"UID STORE 1 +FLAGS.SILENT (\Flagged)")
+    *answers, tagged = client("FETCH 1 (FLAGS)")
+    modseq = int(re.search(rb"MODSEQ \((\d+)\)", answers[-1])[1])
+    held = re.search(rb"OK \[HIGHESTMODSEQ (\d+)\]", tagged)
+    assert held and int(held[1]) < modseq - 1  # the expunge came before the flag
+    assert b"VANISHED 2" in client.ok("NOOP")
+
+
+def test_a_literal_behind_too_long_a_line_is_no_command(boxes, client, clients):
+    boxes.append(mail())
+    client.ok("SELECT INBOX")
+    client.send(b"a SEARCH SUBJECT " + b"x" * 70_000 + b" BODY {28+}\r\nz STORE 1 +FLAGS (\\Deleted)\r\n")
+    assert client.answer() == b"* BYE Line too long"
+    other = clients()
+    other.ok("SELECT INBOX")
+    assert b"Deleted" not in other.ok("FETCH 1 FLAGS")[0]
+
+
+def test_literals_without_end_are_not_kept(client):
+    client.send(b"a LOGIN {0+}\r\n" + (b"x" * 8000 + b"{0+}\r\n") * 300 + b"\r\n")
+    assert client.until(b"a")[-1].startswith(b"BAD Literal too long")
+
+
+def test_names_of_inbox_in_any_case(boxes, client):
+    boxes.create("Inbox/lists")
+    client.ok("CREATE a/lists")
+    for pattern in ("%/lists", "*lists", "inBox/%"):
+        assert any(b"INBOX/lists" in one for one in client.ok(f'LIST "" {pattern}')), pattern
+    assert client.ok("STATUS inbox/lists (MESSAGES)")
+
+
+def test_a_mailbox_with_the_name_of_a_special_use_has_it(boxes, client):
+    client.ok("CREATE Archive/2026")
+    boxes.create("Junk")
+    listed = b"\n".join(client.ok('LIST "" *'))
+    assert re.search(rb'Archive\) "/" "?Archive"?$', listed, re.MULTILINE)
+    assert re.search(rb'Junk\) "/" "?Junk"?$', listed, re.MULTILINE)
+    client.ok("RENAME Drafts Entw&APw-rfe")
+    assert any(b"Drafts)" in one and b"Entw" in one for one in client.ok('LIST "" *'))
+
+
+def test_times_that_are_none(boxes, client):
+    assert client.no('APPEND INBOX "31-Dec-2026 99:99:99 +0000" {}', mail()).startswith(b"BAD")
+    client.ok('APPEND INBOX "31-Dec-9999 23:59:59 -1200" {}', mail())
+    client.ok("SELECT INBOX")
+    assert re.search(rb'INTERNALDATE "[ \d]\d-Dec-9999 ', client.ok("FETCH 1 INTERNALDATE")[0])
+
+
+def test_the_saved_result_after_a_no(boxes, client):
+    for date in range(3):
+        boxes.append(mail(), date=date)
+    client.ok("SELECT INBOX")
+    client.ok("SEARCH RETURN (SAVE) ALL")
+    assert client.no("SEARCH RETURN (SAVE) CHARSET KOI8-R ALL").startswith(b"NO")
+    assert client.ok("FETCH $ UID") == []
+    client.ok("UID SORT RETURN (SAVE MIN) (REVERSE ARRIVAL) UTF-8 ALL")
+    assert client.ok("FETCH $ UID") == [b"3 FETCH (UID 3)"]
+
+
+def test_modseq_of_the_messages_that_are_returned(boxes, client):
+    for _ in range(3):
+        boxes.append(mail())
+    client.ok("SELECT INBOX")
+    first, _, last = (int(re.search(rb"\((\d+)\)", one)[1]) for one in client.ok("FETCH 1:3 MODSEQ"))
+    assert client.ok("SEARCH RETURN (MIN) MODSEQ 1")[0].endswith(b"MIN 1 MODSEQ %d" % first)
+    assert client.ok("SEARCH RETURN (MIN COUNT) MODSEQ 1")[0].endswith(b"MODSEQ %d" % last)
+
+
+def test_small_things(boxes, client):
+    for _ in range(3):
+        boxes.append(mail())
+    client.ok("SELECT INBOX")
+    assert client.ok("SEARCH RETURN (PARTIAL -2:-1) ALL")[0].endswith(b"PARTIAL (-2:-1 2:3)")
+    assert client.ok("SEARCH RETURN (PARTIAL 9:2) ALL")[0].endswith(b"PARTIAL (9:2 2:3)")
+    assert client.ok("SEARCH ALL ") == [b"SEARCH 1 2 3"]
+    assert client.ok("FETCH 1 PREVIEW (CHANGEDSINCE 1)")
+    client.ok(r"STORE 1 +FLAGS (\Seen)")
+    assert b"MODSEQ" in client.ok(r"STORE 1 (UNCHANGEDSINCE 50) +FLAGS.SILENT (\Seen)")[0]
+
+
+def test_no_message_is_missing_from_its_thread(boxes, client):
+    boxes.append(mail(Message_Id="<2@x>", References="<1@x>"))
+    boxes.append(mail(Message_Id="<1@x>", References="<a@x> <a@x>"))
+    boxes.append(mail(Message_Id="<3@x>", References="<3@x> <b@x> <3@x> <2@x> <b@x>"))
+    client.ok("SELECT INBOX")
+    threads = client.ok("THREAD REFERENCES UTF-8 ALL")[0]
+    assert sorted(re.findall(rb"\d+", threads)) == [b"1", b"2", b"3"]

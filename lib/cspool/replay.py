@@ -105,8 +105,9 @@ class Replay:
     def _report(self) -> None:
         """Tell of what has been set aside and still is: records before a `trust` may come long before it."""
         aside = "SELECT number, reason FROM aside WHERE number > ? ORDER BY number"
-        for self.reported, reason in self.db.execute(aside, (self.reported,)).fetchall():
-            self.aside(self.reported, reason)
+        for number, reason in self.db.execute(aside, (self.reported,)).fetchall():
+            self.aside(number, reason)
+            self.reported = number
 
     def _begin(self) -> None:
         if self.db.in_transaction:

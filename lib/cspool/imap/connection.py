@@ -11,6 +11,9 @@ LINE_MAX = 65536  # octets; RFC 7162 section 4 wants 8192, clients with long set
 BUFFER = 1 << 16
 
 
+PIPE = select.PIPE_BUF  # octets that can be written to what is ready without a wait
+
+
 class Closed(Exception):
     """The client is gone, or has been silent too long; the text is for its BYE."""
 
@@ -41,22 +44,20 @@ class Connection:
         raw, self._input = self._input, b""
         self._take(raw)
 
-    def read_line(self) -> bytes | None:
-        """Return a line without its line end; None, with the line thrown away, when it is too long.
+    def read_line(self) -> bytes:
+        """Return a line without its line end.
 
-        Raises Closed.
+        Raises Closed, also for one that is too long: its end might announce a
+        literal, which must not be taken for commands.
         """
         end = self._input.find(b"\n")
-        while end < 0:
-            if len(self._input) > LINE_MAX:
-                self._skip_line()
-                return None
+        while end < 0 and len(self._input) <= LINE_MAX:
             searched = len(self._input)
             self._fill()
             end = self._input.find(b"\n", searched)
+        if not 0 <= end <= LINE_MAX:
+            raise Closed("Line too long")
         line, self._input = self._input[:end], self._input[end + 1 :]
-        if len(line) > LINE_MAX:
-            return None
         return line.removesuffix(b"\r")
 
     def read(self, length: int) -> bytes:
@@ -90,7 +91,7 @@ class Connection:
             self.flush()
 
     def flush(self) -> None:
-        """Send what has been written. Raises Closed when nobody reads it."""
+        """Send what has been written. Raises Closed when nobody reads it, or not for a long time."""
         if not self._output:
             return
         octets = b"".join(self._output)
@@ -100,15 +101,11 @@ class Connection:
         view = memoryview(octets)
         try:
             while view:
-                view = view[os.write(self.write_fd, view) :]
+                if not select.select([], [self.write_fd], [], self.timeout)[1]:
+                    raise Closed("Nobody reads the answers")
+                view = view[os.write(self.write_fd, view[:PIPE]) :]
         except OSError:
             raise Closed("Connection lost") from None
-
-    def _skip_line(self) -> None:
-        while b"\n" not in self._input:
-            self._input = b""
-            self._fill()
-        self._input = self._input.partition(b"\n")[2]
 
     def _rest(self) -> bool:
         """Tell whether octets that have been read are still to be inflated."""

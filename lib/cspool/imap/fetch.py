@@ -6,10 +6,10 @@ parsed only for BODY and for sections that name a part.
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from .. import database, envelope, message, text
-from .grammar import MONTHS, BadCommand, Parser, Section
+from .. import envelope, message, text
+from .grammar import MONTHS, BadCommand, Parser, Section, SequenceSet
 from .session import CONDSTORE, QRESYNC, No, Ranges, Session, merged, uid_set, within
 
 MACROS = {
@@ -21,6 +21,7 @@ MACROS = {
 CONTENT = "JOIN content ON content.key = message.content"
 OCTETS = "JOIN octets ON octets.content = message.content"
 
+T = TypeVar("T")
 Row = tuple[Any, ...]
 Item = Callable[[Row], bytes]
 
@@ -88,8 +89,8 @@ class Fetch:
         name = parser.atom()
         for one in MACROS.get(name, [name]) if macros else [name]:
             self.add(one)
-        if name == b"PREVIEW" and parser.at(b" ("):
-            parser.expect(b"LAZY)")  # RFC 8970 section 4.1; a preview is always there
+        if name == b"PREVIEW":
+            parser.at(b" (LAZY)")  # RFC 8970 section 4.1; a preview is always there
         self.sets_seen |= name in (b"RFC822", b"RFC822.TEXT")
 
     def add(self, name: bytes) -> None:
@@ -172,25 +173,32 @@ class Fetch:
 
     # Doing it
 
-    def run(self, ranges: Ranges) -> None:
-        """Answer for the messages in these UID ranges."""
+    def run(self, numbers: SequenceSet) -> None:
+        """Answer for the messages of a set."""
+        selected, untagged = self.selected, self.session.untagged
+        ranges = selected.ranges(numbers, self.by_uid)
+        if self.vanished:
+            self._tell_vanished(selected.past_ranges(numbers))
+        if self.changed_since is not None:
+            rows = selected.rows(ranges, "message.modseq")
+            ranges = merged([(uid, uid) for _, uid, modseq in rows if modseq > self.changed_since])
         if self.partial:
             ranges = self._take_partial(ranges)
-        if self.vanished:
-            self._tell_vanished(ranges)
-        seen = self._set_seen(ranges) if self.sets_seen and not self.selected.read_only else {}
+        seen = set()
+        if self.sets_seen and not selected.read_only:
+            seen = self._set_seen(ranges)
+            # A change of flags is told as everywhere else.
+            told = [b"FLAGS"] + [b"UID"] * (QRESYNC in self.session.enabled)
+            told += [b"MODSEQ"] * (CONDSTORE in self.session.enabled)
+            changed = [ITEMS[name](self) for name in told if name not in self.items]
+        flags = self.column("message.flags") if seen else 0
         items = list(self.items.values())
-        since = self.changed_since
-        modseq = self.column("message.modseq") if since is not None else 0
         columns = ", ".join(self.columns or ["NULL"])
-        with_flags = ITEMS[b"FLAGS"] if b"FLAGS" not in self.items else None
-        untagged = self.session.untagged
-        for row in self.selected.rows(ranges, columns, " ".join(self.tables)):
-            if since is not None and row[modseq] <= since:
-                continue
+        for row in selected.rows(ranges, columns, " ".join(self.tables)):
             parts = [item(row) for item in items]
-            if with_flags and row[1] in seen:
-                parts.append(b"FLAGS " + self.selected.flags(row[1], seen[row[1]]))
+            if row[1] in seen:
+                parts += [item(row) for item in changed]
+                selected.told[row[1]] = row[flags]
             untagged(b"%d FETCH (%b)" % (row[0], b" ".join(parts)))
 
     def _take_partial(self, ranges: Ranges) -> Ranges:
@@ -204,18 +212,12 @@ class Fetch:
         if gone:
             self.session.untagged(b"VANISHED (EARLIER) " + uid_set(gone))
 
-    def _set_seen(self, ranges: Ranges) -> dict[int, str]:
-        r"""Set \Seen on those of the messages that lack it; return their flags by UID."""
+    def _set_seen(self, ranges: Ranges) -> set[int]:
+        r"""Set \Seen on those of the messages that lack it; return their UIDs."""
         rows = self.selected.rows(ranges, "message.id, message.flags")
         unseen = {uid: message_id for _, uid, message_id, flags in rows if "\\Seen" not in flags.split()}
-        if not unseen:
-            return {}
-        with database.writing(self.session.db):
-            self.session.change_messages([{"do": "add-flags", "flags": ["\\Seen"]}], list(unseen.values()))
-            rows = self.selected.rows(merged([(uid, uid) for uid in unseen]), "message.flags")
-            now = {uid: flags for _, uid, flags in rows}
-        self.selected.told.update(now)
-        return now
+        self.session.change_messages([{"do": "add-flags", "flags": ["\\Seen"]}], list(unseen.values()))
+        return set(unseen)
 
 
 # Each makes, for a FETCH, what answers the item for a row.
@@ -278,12 +280,12 @@ ITEMS: dict[bytes, Callable[[Fetch], Item]] = {
 }
 
 
-def cut(found: list[int], partial: tuple[int, int]) -> list[int]:
-    """Return the part of a result that PARTIAL asks for: counted from 1, or from the end."""
-    first, last = partial
-    if first > 0:
-        return found[first - 1 : last]
-    return found[max(0, len(found) + last) : len(found) + first + 1] if -first <= len(found) else []
+def cut(found: list[T], partial: tuple[int, int]) -> list[T]:
+    """Return the part of a result that PARTIAL asks for: counted from 1, or from the end; either end first."""
+    first, last = min(partial), max(partial)
+    if first < 0:
+        first, last = len(found) + first + 1, len(found) + last + 1
+    return found[max(0, first - 1) : max(0, last)]
 
 
 def vanished_since(session: Session, mailbox: int, modseq: int, ranges: Ranges) -> list[int]:

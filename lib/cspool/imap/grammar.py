@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+from ..command import DATE_MAX
 from . import names
 
 _ATOM = re.compile(rb'[^\x00-\x20(){%*"\\\]\x7f-\xff]+')
@@ -208,13 +209,15 @@ class Parser:
         return _days(int(day), month, int(year))
 
     def date_time(self) -> int:
-        """Return a date-time as seconds since 1970."""
+        """Return a date-time as seconds since 1970; one that cannot be kept as the nearest that can."""
         found = self._match(_DATE_TIME, "a date and time")
         day, month, year, hour, minute, second, sign, zone_hours, zone_minutes = found.groups()
+        if int(hour) > 23 or int(minute) > 59 or int(second) > 60 or int(zone_hours) > 23 or int(zone_minutes) > 59:
+            raise BadCommand("No such time")
         zone = int(zone_hours) * 3600 + int(zone_minutes) * 60
         seconds = _days(int(day), month, int(year)) * 86400
         seconds += int(hour) * 3600 + int(minute) * 60 + int(second)
-        return max(0, seconds - zone if sign == b"+" else seconds + zone)
+        return min(max(0, seconds - zone if sign == b"+" else seconds + zone), DATE_MAX)
 
     # FETCH
 
@@ -269,13 +272,13 @@ class Parser:
         return path
 
     def partial_range(self) -> tuple[int, int]:
-        """Return the range of PARTIAL (RFC 9394 section 3.1), counted from the end where negative."""
+        """Return the range of PARTIAL (RFC 9394 section 3.1) as it stands, counted from the end where negative."""
         first = self.signed()
         self.expect(b":")
         last = self.signed()
         if (first < 0) != (last < 0):
             raise BadCommand("A range has one sign")
-        return (min(first, last), max(first, last)) if first > 0 else (max(first, last), min(first, last))
+        return first, last
 
 
 def _field_name(name: bytes) -> bytes:

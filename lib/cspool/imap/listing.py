@@ -18,7 +18,10 @@ class _Mailboxes:
     def __init__(self, session: Session) -> None:
         rows = session.db.execute("SELECT name, use FROM mailbox WHERE name IS NOT NULL")
         self.use: dict[str, str] = dict(rows.fetchall())
-        self.use |= {name: SPECIAL_USES[name] for name in session.special_names()}  # made at first use
+        used = {one for use in self.use.values() for one in use.split()}
+        for name, use in SPECIAL_USES.items():
+            if use not in used:  # made at first use, or made without saying what for: by a delivery, say
+                self.use[name] = use
         self.subscribed = {name for (name,) in session.db.execute("SELECT name FROM subscription WHERE view")}
         self.parents = {parent for name in self.use for parent in _parents(name)}
         self.above_subscribed = {parent for name in self.subscribed for parent in _parents(name)}

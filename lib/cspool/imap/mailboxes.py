@@ -53,9 +53,7 @@ def _select(session: Session, parser: Parser, read_only: bool) -> str:
     permanent = "" if read_only else rf"{flags} \*"
     session.untagged(f"OK [PERMANENTFLAGS ({permanent})] Flags that are kept".encode())
     session.untagged(b"OK [UIDVALIDITY %d] UIDs are valid" % selected.mailbox("uidvalidity"))
-    # A message may have come since the snapshot; the client would miss it below a higher UIDNEXT.
-    uidnext = selected.known + 1 if selected.uids else selected.mailbox("uidnext")
-    session.untagged(b"OK [UIDNEXT %d] Next UID" % uidnext)
+    session.untagged(b"OK [UIDNEXT %d] Next UID" % selected.uidnext)
     session.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % max(1, selected.modseq))
     session.untagged(b"OK [MAILBOXID (F%b)] Permanent id" % session.mailbox_id(key).hex().encode())
     session.selected = selected
@@ -96,9 +94,7 @@ class _Resync:
         """Tell what has vanished and changed since, if the client's UIDs are still those of this mailbox."""
         if not self.modseq or self.uidvalidity != selected.mailbox("uidvalidity"):
             return
-        ranges = [(1, max(selected.mailbox("uidnext"), 1))]
-        if self.known != [(1, None)]:
-            ranges = selected.ranges(self.known, by_uid=True)
+        ranges = selected.past_ranges(self.known)
         gone = vanished_since(session, selected.key, self.modseq, ranges)
         if gone:
             session.untagged(b"VANISHED (EARLIER) " + uid_set(gone))
@@ -192,17 +188,16 @@ def rename(session: Session, parser: Parser) -> str:
     parser.space()
     new = _new_name(parser.mailbox().removesuffix("/"))
     parser.end()
-    named = session.db.execute("SELECT name, id FROM mailbox WHERE name IS NOT NULL")
-    there = {name: mailbox_id.hex() for name, mailbox_id in named}
-    if new in there:
+    if session.exists(new):
         raise No("[ALREADYEXISTS] There is one of that name")
     if old == "INBOX":
         return _empty_inbox(session, new)
+    session.mailbox(old)  # one for a special use, which LIST shows, is made
+    named = session.db.execute("SELECT name, id FROM mailbox WHERE name IS NOT NULL")
+    there = {name: mailbox_id.hex() for name, mailbox_id in named}
     if new.startswith(old + "/"):
         raise No("[CANNOT] A mailbox cannot be below itself")
     moved = {name: new + name[len(old) :] for name in there if name == old or name.startswith(old + "/")}
-    if not moved:
-        raise No("[NONEXISTENT] No such mailbox")
     if any(name in there for name in moved.values()):
         raise No("[ALREADYEXISTS] There is one of that name below it")
     with database.writing(session.db):

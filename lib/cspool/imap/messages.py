@@ -66,15 +66,15 @@ def _highest(session: Session, selected: Selected) -> str:
 def search(session: Session, parser: Parser, by_uid: bool) -> str:
     parser.space()
     one = Search(session)
-    result = _Result(session, by_uid, "SEARCH")
-    if parser.at(b"RETURN "):
-        result.parse(parser)
-    if parser.at(b"CHARSET "):
-        one.charset(parser)
-        parser.space()
-    key = one.keys(parser)
-    parser.end()
-    result.answer(one.run(key), one.with_modseq)
+    with _Result(session, by_uid, "SEARCH") as result:
+        if parser.at(b"RETURN "):
+            result.parse(parser)
+        if parser.at(b"CHARSET "):
+            one.charset(parser)
+            parser.space()
+        key = one.keys(parser)
+        parser.end()
+        result.answer(one.run(key), one.with_modseq)
     return "SEARCH completed"
 
 
@@ -82,18 +82,18 @@ def search(session: Session, parser: Parser, by_uid: bool) -> str:
 def sort(session: Session, parser: Parser, by_uid: bool) -> str:
     parser.space()
     one = Search(session)
-    result = _Result(session, by_uid, "SORT")
-    if parser.at(b"RETURN "):  # RFC 5267
-        result.parse(parser)
-    criteria = parser.parenthesized(lambda: criterion(parser))
-    parser.space()
-    one.charset(parser)
-    parser.space()
-    key = one.keys(parser)
-    parser.end()
-    with database.reading(session.db):
-        found = sorted_by(one.selected, one.run(key), criteria)
-    result.answer(found, one.with_modseq)
+    with _Result(session, by_uid, "SORT") as result:
+        if parser.at(b"RETURN "):  # RFC 5267
+            result.parse(parser)
+        criteria = parser.parenthesized(lambda: criterion(parser))
+        parser.space()
+        one.charset(parser)
+        parser.space()
+        key = one.keys(parser)
+        parser.end()
+        with database.reading(session.db):
+            found = sorted_by(one.selected, one.run(key), criteria)
+        result.answer(found, one.with_modseq)
     return "SORT completed"
 
 
@@ -116,16 +116,26 @@ def thread(session: Session, parser: Parser, by_uid: bool) -> str:
 
 
 class _Result:
-    """How the result of SEARCH or SORT is answered: plainly, or as RETURN says (RFC 4731, RFC 5182, RFC 9394)."""
+    """How the result of SEARCH or SORT is answered: plainly, or as RETURN says (RFC 4731, RFC 5182, RFC 9394).
+
+    Within it, a NO empties the saved result (RFC 5182 section 2.1).
+    """
 
     def __init__(self, session: Session, by_uid: bool, plain: str) -> None:
         self.session = session
         self.by_uid = by_uid
         self.plain = plain
         self.options: set[bytes] | None = None
-        self.partial = (0, 0)
+        self.partial = (1, 1)
         if REV2 in session.enabled and plain == "SEARCH":
             self.options = {b"ALL"}  # RFC 9051 section 6.4.4
+
+    def __enter__(self) -> "_Result":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is No and self.options and b"SAVE" in self.options:
+            _selected(self.session).saved = []
 
     def parse(self, parser: Parser) -> None:
         """Read the result options, in parentheses."""
@@ -146,26 +156,40 @@ class _Result:
 
     def answer(self, found: list[Candidate], with_modseq: bool) -> None:
         """Send the result, and save it for "$" if that is asked for."""
-        numbers = [one.uid if self.by_uid else one.number for one in found]
-        modseq = max((one.modseq for one in found), default=0) if with_modseq else 0
         if self.options is None:
-            parts = [self.plain, *map(str, numbers)] + ([f"(MODSEQ {modseq})"] if modseq else [])
+            parts = [self.plain, *(str(self._number(one)) for one in found)]
+            if with_modseq and found:
+                parts.append(f"(MODSEQ {max(one.modseq for one in found)})")
             self.session.untagged(" ".join(parts).encode())
             return
+        ends, shown = self._ends(found), found
+        if b"PARTIAL" in self.options:
+            shown = cut(found, self.partial)
+        elif ends and not {b"ALL", b"COUNT"} & self.options:
+            shown = list(ends.values())
         if b"SAVE" in self.options:
-            self._save(found)
+            _selected(self.session).saved = merged([(one.uid, one.uid) for one in shown])
         if self.options != {b"SAVE"}:
             parts = [f'ESEARCH (TAG "{self.session.tag.decode()}")'] + (["UID"] if self.by_uid else [])
-            parts += self._returned(numbers)
-            self.session.untagged(" ".join(parts + ([f"MODSEQ {modseq}"] if modseq else [])).encode())
+            parts += [f"{name} {self._number(one)}" for name, one in ends.items()]
+            parts += self._sets([self._number(one) for one in found])
+            if with_modseq and shown:
+                parts.append(f"MODSEQ {max(one.modseq for one in shown)}")
+            self.session.untagged(" ".join(parts).encode())
 
-    def _returned(self, numbers: list[int]) -> list[str]:
+    def _number(self, one: Candidate) -> int:
+        number: int = one.uid if self.by_uid else one.number
+        return number
+
+    def _ends(self, found: list[Candidate]) -> dict[str, Candidate]:
+        """Return what MIN and MAX stand for: of SORT, the first and the last in its order (RFC 5267 section 3)."""
+        assert self.options is not None
+        ends = {"MIN": 0, "MAX": -1}
+        return {name: found[place] for name, place in ends.items() if name.encode() in self.options and found}
+
+    def _sets(self, numbers: list[int]) -> list[str]:
         assert self.options is not None
         parts = []
-        if b"MIN" in self.options and numbers:
-            parts.append(f"MIN {numbers[0] if self.plain == 'SORT' else min(numbers)}")
-        if b"MAX" in self.options and numbers:
-            parts.append(f"MAX {numbers[-1] if self.plain == 'SORT' else max(numbers)}")
         if b"ALL" in self.options and numbers:
             parts.append(f"ALL {uid_set(numbers).decode()}")
         if b"COUNT" in self.options:
@@ -174,16 +198,6 @@ class _Result:
             some = uid_set(cut(numbers, self.partial)).decode() or "NIL"
             parts.append(f"PARTIAL ({self.partial[0]}:{self.partial[1]} {some})")
         return parts
-
-    def _save(self, found: list[Candidate]) -> None:
-        """Save all, or what MIN and MAX alone would return (RFC 5182 section 2.1)."""
-        assert self.session.selected and self.options is not None
-        uids = [one.uid for one in found]
-        if uids and not {b"ALL", b"COUNT", b"PARTIAL"} & self.options and {b"MIN", b"MAX"} & self.options:
-            uids = [pick(uids) for name, pick in ((b"MIN", min), (b"MAX", max)) if name in self.options]
-        if b"PARTIAL" in self.options:
-            uids = cut(uids, self.partial)
-        self.session.selected.saved = merged([(uid, uid) for uid in uids])
 
 
 # FETCH and STORE
@@ -197,7 +211,7 @@ def fetch(session: Session, parser: Parser, by_uid: bool) -> str:
     one = Fetch(session, by_uid)
     one.parse(parser)
     parser.end()
-    one.run(_selected(session).ranges(numbers, by_uid))
+    one.run(numbers)
     return "FETCH completed"
 
 
@@ -232,7 +246,7 @@ def store(session: Session, parser: Parser, by_uid: bool) -> str:
             selected.told[uid] = flags_now
         if not silent:
             session.untagged(selected.flags_answer(number - 1, uid, flags_now, modseq, with_uid=by_uid))
-        elif CONDSTORE in session.enabled and modseq > before:
+        elif CONDSTORE in session.enabled and (modseq > before or unchanged_since is not None):
             items = (b"UID %d " % uid) if by_uid or QRESYNC in session.enabled else b""
             session.untagged(b"%d FETCH (%bMODSEQ (%d))" % (number, items, modseq))
     if modified:

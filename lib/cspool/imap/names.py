@@ -43,8 +43,7 @@ def matches(pattern: str, name: str) -> bool:
     All ends of a match are followed at once: no pattern takes more time than
     its length times that of the name.
     """
-    if name == "INBOX" or name.startswith("INBOX/"):
-        pattern = pattern[:5].upper() + pattern[5:]
+    inbox = 5 if name == "INBOX" or name.startswith("INBOX/") else 0  # characters whose case is all one
     ends = {0}
     for wanted in pattern:
         if wanted == "*":
@@ -56,7 +55,7 @@ def matches(pattern: str, name: str) -> bool:
                 further.update(range(end, len(name) + 1 if slash < 0 else slash + 1))
             ends = further
         else:
-            ends = {end + 1 for end in ends if name[end : end + 1] == wanted}
+            ends = {end + 1 for end in ends if name[end : end + 1] == (wanted.upper() if end < inbox else wanted)}
         if not ends:
             return False
     return len(name) in ends

@@ -85,7 +85,7 @@ class Search:
 
     def _keys(self, parser: Parser, depth: int) -> list[Key]:
         keys = [self._key(parser, depth)]
-        while parser.at(b" "):
+        while parser.at(b" ") and parser.peek():  # some clients send a space too many
             keys.append(self._key(parser, depth))
         return keys
 

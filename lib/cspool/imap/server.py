@@ -6,9 +6,10 @@ from ..errors import Failure
 from . import mailboxes, messages, verbs  # noqa: F401 - the first two put their verbs into the table
 from .connection import Closed
 from .grammar import LITERAL, BadCommand, Parser
-from .session import No, Session
+from .session import QRESYNC, No, Session
 
-LITERALS_MAX = 1 << 20  # octets of all literals of a command that is no APPEND
+LITERALS_MAX = 1 << 20  # octets of a command that is no APPEND, in all
+PIECE = 128  # octets that a literal takes in memory beside its own
 BAD_MAX = 20  # commands in a row that make no sense, before BYE
 IDLE_MAX = 30 * 60.0  # seconds of silence, RFC 3501 section 5.4
 
@@ -49,9 +50,6 @@ class Server:
     def _command(self) -> None:
         """Read one command and answer it."""
         line = self.connection.read_line()
-        if line is None:
-            self._answer(b"*", b"BAD", "Line too long")
-            return
         if not line:
             return  # some clients send an empty line now and then
         parser = Parser([line])
@@ -89,7 +87,7 @@ class Server:
         A literal that is too long is refused before it is sent; one that the
         client sends without asking (RFC 7888) is read and thrown away.
         """
-        pieces, size, too_long = [line], 0, False
+        pieces, size, too_long = [line], len(line), False
         appends = self.session.authenticated and line.upper().split(b" ")[1:2] == [b"APPEND"]
         most = verbs.APPEND_MAX if appends else LITERALS_MAX
         while found := LITERAL.search(pieces[-1]):
@@ -103,11 +101,10 @@ class Server:
                 self.connection.flush()
             if too_long:
                 self.connection.skip(length)
-            pieces.append(b"" if too_long else self.connection.read(length))
-            following = self.connection.read_line()
-            if following is None:
-                raise BadCommand("Line too long")
-            pieces.append(following)
+                pieces = [self.connection.read_line()]
+                continue
+            pieces += [self.connection.read(length), self.connection.read_line()]
+            size += len(pieces[-1]) + PIECE
         if too_long:
             raise No("[TOOBIG] Literal too long") if appends else BadCommand("Literal too long")
         return Parser(pieces, self.session.utf8)
@@ -126,7 +123,17 @@ class Server:
             raise BadCommand(f"Not in the {self._state()} state")
         text = found.do(self.session, parser)
         self.session.tell(found.expunges)
-        return text
+        return self._expunges_wait() + text
+
+    def _expunges_wait(self) -> str:
+        """Return the response code for a client that could not hear of expunges but of later changes.
+
+        With the MODSEQ of those it would never hear of them (RFC 7162 section 3.2.5).
+        """
+        selected = self.session.selected
+        if QRESYNC in self.session.enabled and selected and selected.expunges_wait():
+            return f"[HIGHESTMODSEQ {selected.expunge_modseq}] "
+        return ""
 
     def _state(self) -> str:
         if self.session.selected:

@@ -139,6 +139,7 @@ class Selected:
         self.recent: set[int] = set()  # UIDs that are \Recent in this session, and in no other
         self.uids: list[int] = []
         self.known = 0  # the highest UID that has ever been in `uids`
+        self.uidnext = 1  # as the client has it
         self.saved: Ranges = []  # the result of SEARCH RETURN (SAVE), which is "$" (RFC 5182)
         self.told: dict[int, str] = {}  # flags that the client knows although their MODSEQ is above `modseq`
         self.modseq = 0  # up to here flags and arrivals have been told
@@ -158,7 +159,7 @@ class Selected:
         if self.modseq == modseq and (self.expunge_modseq == modseq or not expunges):
             return []
         with database.reading(self.db):
-            modseq = self.mailbox("modseq")
+            modseq, self.uidnext = self.mailbox("modseq"), self.mailbox("uidnext")
             told = self._expunges() if expunges else []
             told += self._changed_flags()
             new = self._arrivals()
@@ -172,6 +173,12 @@ class Selected:
         self.modseq = modseq
         self.told.clear()
         return told
+
+    def expunges_wait(self) -> bool:
+        """Tell whether there are expunges that the client has not heard of, before changes that it has."""
+        query = "SELECT 1 FROM vanished WHERE mailbox = ? AND modseq > ? AND modseq <= ?"
+        waiting = self.expunge_modseq < self.modseq
+        return waiting and bool(self.db.execute(query, (self.key, self.expunge_modseq, self.modseq)).fetchone())
 
     def _expunges(self) -> list[bytes]:
         query = "SELECT uid FROM vanished WHERE mailbox = ? AND modseq > ?"
@@ -250,6 +257,14 @@ class Selected:
         (uid,) = self.db.execute(query, (self.key,)).fetchone()
         place = None if uid is None else self.place(uid)
         return 0 if place is None else place + 1
+
+    def past_ranges(self, numbers: SequenceSet) -> Ranges:
+        """Return the UIDs of a set in which "*" is the highest UID that any message has had."""
+        if numbers is None:
+            return self.saved
+        highest = self.uidnext - 1
+        ends = [(highest if low is None else low, highest if high is None else high) for low, high in numbers]
+        return merged([(min(pair), max(pair)) for pair in ends])
 
     def ranges(self, numbers: SequenceSet, by_uid: bool, searching: bool = False) -> Ranges:
         """Return the UIDs of a sequence set.

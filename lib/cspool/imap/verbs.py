@@ -155,7 +155,7 @@ def authenticate(session: Session, parser: Parser) -> str:
     else:
         session.connection.write(b"+ \r\n")
         session.connection.flush()
-        answer = session.connection.read_line() or b"*"
+        answer = session.connection.read_line()
     if answer == b"*":
         raise BadCommand("Cancelled")
     try:
@@ -236,6 +236,6 @@ def idle(session: Session, parser: Parser) -> str:
             session.ended = True
             return "IDLE ended"
     line = connection.read_line()
-    if (line or b"").upper() != b"DONE":
+    if line.upper() != b"DONE":
         raise BadCommand("Expected DONE")
     return "IDLE completed"
