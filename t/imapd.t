@@ -47,6 +47,9 @@ server.select()
 print(server.fetch('1', 'BODY[HEADER.FIELDS (SUBJECT)]')[1][0][1].decode().strip())
 server.logout()"
 
+on laptop imap "$(head -c 200000 /dev/zero | tr '\0' x)" 'z NOOP' >out
+is "$(tail -n 1 out)" '* BYE Line too long' "a line without end ends the session"
+
 # Hostile input gets a BAD, and the session goes on.
 bad() { # NAME COMMAND EXPECTED
 	on laptop imap 'a SELECT INBOX' "$2" 'z NOOP' >out 2>err
@@ -63,7 +66,6 @@ bad "an open parenthesis" 'b FETCH 1 (FLAGS' '^b BAD'
 bad "an open quote" 'b SEARCH SUBJECT "x' '^b BAD'
 bad "parentheses without end" "b SEARCH $(printf '(%.0s' $(seq 2000))" '^b BAD'
 bad "NOT without end" "b SEARCH $(printf 'NOT %.0s' $(seq 2000))ALL" '^b BAD'
-bad "a line without end" "$(head -c 200000 /dev/zero | tr '\0' x)" '^\* BYE Line too long'
 bad "a literal that is too long" 'b SEARCH SUBJECT {9999999}' '^b BAD Literal too long'
 bad "a message that is too long" 'b APPEND INBOX {99999999999}' '^b NO \[TOOBIG\]'
 bad "a flag that is none" 'b STORE 1 +FLAGS (\Nonsense)' '^b NO'
