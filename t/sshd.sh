@@ -7,10 +7,6 @@ sshd=$(command -v sshd || echo /usr/sbin/sshd)
 [ -x "$sshd" ] || skip_all "sshd is not installed"
 [ "$(id -u)" -ne 0 ] || mkdir -p /run/sshd
 
-free_port() {
-	python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
-
 start_sshd() {
 	mkdir -p ssh bin
 	ssh-keygen -q -t ed25519 -N '' -f ssh/hostkey

@@ -115,6 +115,11 @@ os.close(out)
 sys.exit(subprocess.run(sys.argv[1:], stdout=into).returncode)' "$@"
 }
 
+# to_null COMMAND...: run a command whose standard output is of no interest.
+to_null() {
+	"$@" >/dev/null
+}
+
 # await COMMAND...: wait until the command succeeds, for half a minute at most.
 await() {
 	tries=0
@@ -123,6 +128,10 @@ await() {
 		[ "$tries" -lt 300 ] || return 1
 		sleep 0.1
 	done
+}
+
+free_port() {
+	python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
 done_testing() {

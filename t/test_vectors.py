@@ -84,7 +84,7 @@ def test_spool(secret):
     fetched = subprocess.run(["cspool-fetch", "--after=0", VECTORS / "spool"], stdout=subprocess.PIPE, check=True)
     assert fetched.stdout == (VECTORS / "streams/fetched").read_bytes()
     frames = list(frame.read(io.BytesIO(fetched.stdout)))
-    head = Spool(str(VECTORS / "spool")).read_head()
+    head = Spool(str(VECTORS / "spool")).reader.head()
     assert frames[0].record == head.text()
     chain, lines = frame.first_chain(head.spool), []
     for one in frames[1:]:

@@ -35,6 +35,13 @@ class Frame(NamedTuple):
     record: bytes
 
 
+class Place(NamedTuple):
+    """Where in a log a frame begins."""
+
+    segment: str  # name
+    offset: int  # octets into it
+
+
 class Input:
     """Octets from a file descriptor; before it has to wait for more, `before_waiting` is called."""
 

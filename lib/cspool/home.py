@@ -34,6 +34,11 @@ def spool(given: str | None) -> str:
     return given or value("spool")
 
 
+def spool_to_append(given: str | None) -> str:
+    """Return where to append: as given, or as the file `append` says, or `spool`."""
+    return given or value("append" if os.path.exists(path("append")) else "spool")
+
+
 def passphrase(key: str) -> bytes:
     """Return the passphrase of the key file `key`.
 

@@ -5,7 +5,9 @@ ssh is the user's own, with the user's configuration, keys and agent.
 
 import os
 import shlex
+import signal
 
+from . import tool
 from .errors import TryAgain, UsageError
 
 # What our tools exit with. All else that ssh returns (255 of its own, 127 for
@@ -15,13 +17,17 @@ SYSEXITS = range(os.EX_USAGE, os.EX_CONFIG + 1)
 
 
 def is_remote(spool: str) -> bool:
-    """Tell whether a spool is named as host:path; a path with a slash before the colon is local."""
-    host, colon, _ = spool.partition(":")
-    return bool(colon) and "/" not in host
+    """Tell whether a spool is named as host:path; one with a slash before the colon is local, a URL is neither."""
+    host, colon, path = spool.partition(":")
+    return bool(colon) and "/" not in host and not path.startswith("//")
 
 
-def run(tool: str, options: list[str], spool: str) -> int:
-    """Run `tool` on the far end's spool with our standard input and output; return its status.
+# For a connection that stays: the network can go away without a word.
+ALIVE = ["-oServerAliveInterval=15", "-oServerAliveCountMax=3"]
+
+
+def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
+    """Run the tool `name` on the far end's spool with our standard input and output; return its status.
 
     Raises TryAgain for whatever goes wrong on the way.
     """
@@ -30,14 +36,27 @@ def run(tool: str, options: list[str], spool: str) -> int:
         raise UsageError(f"{spool}: no host before the colon")
     if path.startswith("-"):
         raise UsageError(f"{spool}: a path that looks like an option")
-    there = [tool, *options] + ([path] if path else [])
+    there = [name, *options] + ([path] if path else [])
     try:
-        child = os.posix_spawnp("ssh", ["ssh", "--", host, shlex.join(there)], os.environ)
+        command = ["ssh", *(ALIVE if stays else []), "--", host, shlex.join(there)]
+        child = os.posix_spawnp("ssh", command, os.environ)
     except OSError as error:
         raise TryAgain(f"ssh: {(error.strerror or 'cannot be run').lower()}") from None
+    # Whoever stops us means ssh too, and the tool at its far end.
+    signal.signal(signal.SIGTERM, lambda signum, _: os.kill(child, signum))
+    if stays:
+        _end_with_reader(child)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status == 0 or status in SYSEXITS:
         return status
     if status == 127:
-        raise TryAgain(f"{host}: {tool} is not installed there")
+        raise TryAgain(f"{host}: {name} is not installed there")
     raise TryAgain(f"{host}: ssh " + ("failed" if status == 255 else f"ended with status {status}"))
+
+
+def _end_with_reader(child: int) -> None:
+    """Wait until a child has ended, or end it when nobody reads its output any more."""
+    while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if tool.nobody_reads(0.5):
+            os.kill(child, signal.SIGTERM)
+            return

@@ -159,6 +159,9 @@ class Replay:
             self.folded = {}
             raise
         self.floor = self.last
+        if self.number == self.last:
+            row = (self.last, head.segment, head.length, int(time.time()))
+            self.db.execute("UPDATE cursor SET placed = ?, segment = ?, offset = ?, synced = ?", row)
 
     def _take(self, one: Frame) -> None:
         """Fold the record of a frame, after the check that it continues the log."""

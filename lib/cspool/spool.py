@@ -12,11 +12,10 @@ all that ever changes hands.
 import fcntl
 import hashlib
 import os
-import shutil
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from . import disk, frame
 from .errors import CannotCreate, DataError, TryAgain
@@ -104,26 +103,156 @@ def create(path: str) -> None:
         disk.replace(f"{path}/format", f"cspool-spool 1 {spool_id.hex()}\n".encode())
         disk.sync_directory(os.path.dirname(os.path.abspath(path)))
     except OSError:
-        shutil.rmtree(path, ignore_errors=True)  # nobody can have used it yet
+        for name in os.listdir(path):
+            os.unlink(os.path.join(path, name))
+        os.rmdir(path)  # nobody can have used it yet
         raise
 
 
-class Spool:
-    """A spool in a local directory. Raises TryAgain when there is none at `path`."""
+class Files(Protocol):
+    """Where the files of a spool can be read. `where` names it for messages."""
+
+    where: str
+
+    def read(self, name: str) -> bytes:
+        """Return a file. Raises FileNotFoundError, and TryAgain for whatever else may pass."""
+
+    def pieces(self, name: str, start: int, end: int) -> Iterator[bytes]:
+        """Yield the octets of a file from `start` to `end`. Raises as `read`, and TryAgain where some are missing."""
+
+
+class Directory:
+    """The files of a spool in a local directory. Raises TryAgain when there is no spool at `path`."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        words = self._read("format", "no spool here").decode("ascii", "replace").split()
+        self.where = path
+        try:
+            words = self.read("format").decode("ascii", "replace").split()
+        except (FileNotFoundError, NotADirectoryError):
+            raise TryAgain(f"{path}: no spool here (no file 'format' in it)") from None
         if words[:2] != ["cspool-spool", "1"] or len(words) != 3:
             raise TryAgain(f"{path}: not a spool of this version")
         self.id = words[2]
 
-    def read_head(self) -> Head:
-        """Return the head, after a check that it is of this spool."""
-        head = self._parse_head(self._read("head", "damaged"))
-        if head.spool.hex() != self.id:
-            raise TryAgain(f"{self.path}: head and format name different spools")
-        return head
+    def read(self, name: str) -> bytes:
+        with open(self.path(name), "rb") as file:
+            return file.read()
+
+    def pieces(self, name: str, start: int, end: int) -> Iterator[bytes]:
+        with open(self.path(name), "rb") as file:
+            file.seek(start)
+            while start < end:
+                piece = file.read(min(PIECE, end - start))
+                if not piece:
+                    raise TryAgain(f"{self.path(name)}: shorter than it was: the spool is damaged")
+                start += len(piece)
+                yield piece
+
+    def path(self, name: str) -> str:
+        """Return the path of a file of the spool."""
+        return os.path.join(self.where, name)
+
+
+class Reader:
+    """Reads a log, wherever its files are."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+
+    def head(self) -> Head:
+        """Return the head. Raises TryAgain."""
+        try:
+            return Head.parse(self.files.read("head"), f"{self.files.where}/head")
+        except FileNotFoundError:
+            raise TryAgain(f"{self.files.where}: no spool here (no file 'head' in it)") from None
+        except DataError as error:
+            raise TryAgain(str(error)) from None  # for a mail server: keep the mail until it is mended
+
+    def frames(self, after: int, place: frame.Place | None = None) -> tuple[Head, Iterator[bytes]]:
+        """Return the head, and as octets all frames it covers that are numbered above `after`.
+
+        `place` is where the frame behind `after` begins, as far as the caller
+        knows; it saves reading what is before it.
+        """
+        for _ in range(100):
+            head = self.head()
+            if head.next - 1 <= after:
+                return head, iter(())
+            try:
+                return head, self._frames(head, self.segments(head), after, place)
+            except FileNotFoundError:
+                continue  # appends came in between, and the list is gone
+        raise TryAgain(f"{self.files.where}: damaged (no list of segments)")
+
+    def segments(self, head: Head) -> list[Segment]:
+        """Return the list that `head` names. Raises FileNotFoundError, or TryAgain when it is damaged."""
+        name = f"segments.{head.list}"
+        text = self.files.read(name)
+        if _digest(text) != head.digest:
+            raise TryAgain(f"{self.files.where}/{name}: damaged")
+        rows = [line.split(" ") for line in text.decode("ascii").splitlines()]
+        return [Segment(name, *(None if n == "-" else int(n) for n in numbers)) for name, *numbers in rows]
+
+    def _frames(self, head: Head, segments: list[Segment], after: int, place: frame.Place | None) -> Iterator[bytes]:
+        ends = [segment.first for segment in segments[1:]] + [head.next]
+        for segment, end in zip(segments, ends, strict=False):  # an empty log has an end too
+            if end - 1 > after:
+                length = head.length if segment.length is None else segment.length
+                start = place.offset if place and place.segment == segment.name else 0
+                if start < length:
+                    yield from self._copy(segment, start, length, after)
+
+    def _copy(self, segment: Segment, start: int, length: int, after: int) -> Iterator[bytes]:
+        """Yield the octets of a segment behind the frame numbered `after`, which is not before `start`."""
+        try:
+            octets = _Octets(self.files.pieces(segment.name, start, length))
+            if not start:
+                octets.read_line()
+            while (header := octets.peek(frame.HEADER_SIZE)) and frame.HEADER.unpack(header)[2] <= after:
+                octets.skip(frame.HEADER_SIZE + frame.HEADER.unpack(header)[0])
+            yield from octets
+        except (FileNotFoundError, struct.error):
+            raise TryAgain(f"{self.files.where}/{segment.name}: missing or damaged") from None
+
+
+class _Octets:
+    """Octets that come in pieces, of which some in front are passed over."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._octets = b""
+
+    def peek(self, length: int) -> bytes:
+        """Return the next octets without consuming them; fewer at the end."""
+        while len(self._octets) < length and (piece := next(self._pieces, b"")):
+            self._octets += piece
+        return self._octets[:length]
+
+    def skip(self, length: int) -> None:
+        while length > len(self._octets):
+            length -= len(self._octets)
+            self._octets = next(self._pieces, b"")
+            if not self._octets:
+                return
+        self._octets = self._octets[length:]
+
+    def read_line(self) -> None:
+        """Pass over the line in front."""
+        self.skip(self.peek(512).find(b"\n") + 1)
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._octets:
+            yield self._octets
+        yield from self._pieces
+
+
+class Spool:
+    """A spool in a local directory, to append to. Raises TryAgain when there is none at `path`."""
+
+    def __init__(self, path: str) -> None:
+        self.files = Directory(path)
+        self.reader = Reader(self.files)
+        self.path = path
 
     def append(self, records: Iterable[bytes], rotate: int = ROTATE) -> None:
         """Append records and return once they are on disk.
@@ -132,9 +261,11 @@ class Spool:
         between. Records are numbered on from the last.
         """
         with self._locked():
-            head = self.read_head()
+            head = self.reader.head()
+            if head.spool.hex() != self.files.id:
+                raise TryAgain(f"{self.path}: head and format name different spools")
             try:
-                segments = self._segments(head)
+                segments = self.reader.segments(head)
                 log = _Writer(self, head, segments, rotate)
             except FileNotFoundError as error:
                 raise TryAgain(f"{error.filename}: missing: the spool is damaged") from None
@@ -145,72 +276,9 @@ class Spool:
             finally:
                 log.close()
 
-    def frames(self, after: int) -> tuple[Head, Iterator[bytes]]:
-        """Return the head, and as octets all frames it covers that are numbered above `after`."""
-        for _ in range(100):
-            head = self.read_head()
-            try:
-                return head, self._frames(head, self._segments(head), after)
-            except FileNotFoundError:
-                continue  # appends came in between, and the list is gone
-        raise TryAgain(f"{self.path}: damaged (no list of segments)")
-
-    def _frames(self, head: Head, segments: list[Segment], after: int) -> Iterator[bytes]:
-        ends = [segment.first for segment in segments[1:]] + [head.next]
-        for segment, end in zip(segments, ends, strict=False):  # an empty log has an end too
-            if end - 1 > after:
-                length = head.length if segment.length is None else segment.length
-                yield from self._copy(segment, length, after)
-
-    def _copy(self, segment: Segment, length: int, after: int) -> Iterator[bytes]:
-        """Yield the octets of a segment behind the frame numbered `after`."""
-        name = os.path.join(self.path, segment.name)
-        try:
-            with open(name, "rb") as log:
-                position = len(log.readline(512))
-                while position < length:
-                    header = log.read(frame.HEADER_SIZE)
-                    size, _, number, _ = frame.HEADER.unpack(header)
-                    if number > after:
-                        log.seek(position)
-                        break
-                    position += frame.HEADER_SIZE + size
-                    log.seek(position)
-                while position < length:
-                    piece = log.read(min(PIECE, length - position))
-                    if not piece:
-                        raise TryAgain(f"{name}: shorter than it was: the spool is damaged")
-                    position += len(piece)
-                    yield piece
-        except (FileNotFoundError, struct.error):
-            raise TryAgain(f"{name}: missing or damaged") from None
-
-    def _parse_head(self, text: bytes) -> Head:
-        try:
-            return Head.parse(text, os.path.join(self.path, "head"))
-        except DataError as error:
-            raise TryAgain(str(error)) from None  # for a mail server: keep the mail until it is mended
-
-    def _segments(self, head: Head) -> list[Segment]:
-        """Return the list that `head` names. Raises FileNotFoundError, or TryAgain when it is damaged."""
-        name = os.path.join(self.path, f"segments.{head.list}")
-        with open(name, "rb") as file:
-            text = file.read()
-        if _digest(text) != head.digest:
-            raise TryAgain(f"{name}: damaged")
-        rows = [line.split(" ") for line in text.decode("ascii").splitlines()]
-        return [Segment(name, *(None if n == "-" else int(n) for n in numbers)) for name, *numbers in rows]
-
-    def _read(self, name: str, otherwise: str) -> bytes:
-        try:
-            with open(os.path.join(self.path, name), "rb") as file:
-                return file.read()
-        except (FileNotFoundError, NotADirectoryError):
-            raise TryAgain(f"{self.path}: {otherwise} (no file '{name}' in it)") from None
-
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with open(os.path.join(self.path, "lock"), "ab") as lock:
+        with open(self.files.path("lock"), "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

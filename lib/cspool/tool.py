@@ -8,6 +8,7 @@ touches docopt.
 
 import errno
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -91,6 +92,13 @@ def stdout() -> BinaryIO:
     if not sys.stdout:
         raise _failure(os.EX_IOERR, "standard output: closed")
     return sys.stdout.buffer
+
+
+def nobody_reads(seconds: float) -> bool:
+    """Wait so long, or less if standard output is a pipe that nobody reads any more; tell which it was."""
+    watched = select.poll()
+    watched.register(1, 0)
+    return bool(watched.poll(seconds * 1000))
 
 
 def os_error(error: OSError) -> Failure:

@@ -99,7 +99,7 @@ def make_spool() -> None:
     deliver = command.deliver(MESSAGE, 1795507200)
     made.append([record.seal(deliver, host, alice.public), b"junk"])
     made.append([record.seal(command.deliver(MESSAGE, 0, "Drafts"), alice, alice.public)], rotate=1)
-    head, frames = made.frames(0)
+    head, frames = made.reader.frames(0)
     count = head.next
     write("streams/fetched", frame.encode_head(head.text()) + b"".join(frames) + frame.encode_end(count))
     chain, lines = frame.first_chain(head.spool), []

@@ -1,0 +1,147 @@
+"""The files of a spool on a web server: any that serves plain files with ranges (RFC 9110 sections 13 and 14).
+
+One connection is used for all requests. What has not changed costs one small
+request. Passwords are those of ~/.netrc; certificates are checked.
+"""
+
+import base64
+import http.client
+import os
+import re
+import ssl
+import urllib.parse
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+
+from . import __version__
+from .errors import BadConfig, TryAgain, UsageError
+
+TIMEOUT = 60  # seconds without an octet
+PIECE = 1 << 20  # octets read at a time
+SMALL_MAX = 16 << 20  # octets of `head` or a list of segments
+
+
+class Web:
+    """The files under a URL. Raises TryAgain for all that may pass, or that somebody can mend there."""
+
+    def __init__(self, url: str) -> None:
+        parts = urllib.parse.urlsplit(url)
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if not host or parts.query or parts.fragment or parts.username:
+            raise UsageError(f"{url}: not the URL of a spool")
+        self.where = url.rstrip("/")
+        self._path = parts.path.rstrip("/")
+        self._headers = {"User-Agent": f"cspool/{__version__}", **_authorization(host)}
+        self._connection: http.client.HTTPConnection = (
+            http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=ssl.create_default_context())
+            if parts.scheme == "https"
+            else http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+        )
+        self._known: dict[str, tuple[dict[str, str], bytes]] = {}  # the file read last: its condition and octets
+
+    def read(self, name: str) -> bytes:
+        """Return a file. Raises FileNotFoundError, TryAgain."""
+        conditions, text = self._known.get(name, ({}, b""))
+        answer = self._get(name, conditions)
+        if answer.status not in (200, 304):
+            raise self._refused(name, answer)
+        try:
+            given = answer.read(SMALL_MAX)
+            rest = answer.read(1)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._failed(name, error) from None
+        if answer.status == 304:
+            return text
+        if rest:
+            self._connection.close()
+            raise TryAgain(f"{self.where}/{name}: longer than such a file can be")
+        self._known = {name: ({"If-None-Match": answer.headers["ETag"]}, given)} if _is_settled(answer) else {}
+        return given
+
+    def pieces(self, name: str, start: int, end: int) -> Iterator[bytes]:
+        """Yield the octets of a file from `start` to `end`; a connection that is cut is made again from there."""
+        failures = 0
+        while start < end:
+            answer = self._get(name, {"Range": f"bytes={start}-{end - 1}"})
+            if answer.status == 200:
+                raise TryAgain(f"{self.where}/{name}: the server does not serve ranges")
+            if answer.status != 206:
+                raise self._refused(name, answer)
+            given = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", answer.headers.get("Content-Range", ""))
+            if not given or int(given[1]) != start or int(given[2]) != end - 1:
+                raise TryAgain(f"{self.where}/{name}: the server gave another range, or the spool is damaged")
+            before = start
+            try:
+                while start < end and (piece := answer.read(min(PIECE, end - start))):
+                    start += len(piece)
+                    yield piece
+            except (OSError, http.client.HTTPException) as error:
+                failure = self._failed(name, error)
+            else:
+                failure = TryAgain(f"{self.where}/{name}: cut off")
+            failures = 0 if start > before else failures + 1
+            if start < end:
+                self._connection.close()
+                if failures > 1:
+                    raise failure
+
+    def _get(self, name: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+        """Send a request; once more when the server has closed a connection that was idle."""
+        for again in (True, False):
+            fresh = self._connection.sock is None
+            try:
+                self._connection.request("GET", f"{self._path}/{name}", headers={**self._headers, **headers})
+                return self._connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                if fresh or not again:
+                    raise self._failed(name, error) from None
+        raise AssertionError
+
+    def _failed(self, name: str, error: Exception) -> TryAgain:
+        self._connection.close()
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return TryAgain(f"{self.where}/{name}: {reason.lower()}")
+
+    def _refused(self, name: str, answer: http.client.HTTPResponse) -> Exception:
+        """Return the error for a status that gives no file."""
+        self._connection.close()  # rather than read what else it says
+        if answer.status in (404, 410):
+            return FileNotFoundError(name)
+        if 300 <= answer.status < 400:
+            return TryAgain(f"{self.where}/{name}: the server sends us elsewhere ({answer.headers.get('Location')})")
+        if answer.status in (401, 403):
+            return TryAgain(f"{self.where}/{name}: the server refuses us ({answer.status}): see ~/.netrc")
+        return TryAgain(f"{self.where}/{name}: the server answers {answer.status} {answer.reason}")
+
+
+def _is_settled(answer: http.client.HTTPResponse) -> bool:
+    """Tell whether the ETag of a file stands for its octets.
+
+    Servers make it of size and time in seconds, and `head` can be replaced many
+    times in one second (RFC 9110 section 8.8.1).
+    """
+    try:
+        date, modified = (parsedate_to_datetime(answer.headers[name]) for name in ("Date", "Last-Modified"))
+        return "ETag" in answer.headers and (date - modified).total_seconds() > 1
+    except (TypeError, ValueError):
+        return False
+
+
+def _authorization(host: str) -> dict[str, str]:
+    """Return the header that carries the password for a host, if ~/.netrc has one. Raises BadConfig."""
+    import netrc
+
+    if not os.path.exists(os.path.expanduser("~/.netrc")):
+        return {}
+    try:
+        found = netrc.netrc().authenticators(host)
+    except (netrc.NetrcParseError, OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"~/.netrc: {error}") from None
+    if not found:
+        return {}
+    login, _, password = found
+    return {"Authorization": "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()}

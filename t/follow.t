@@ -1,0 +1,42 @@
+#!/bin/sh
+. "$(dirname "$0")/tap.sh"
+. "$here/sshd.sh"
+. "$here/nginx.sh"
+start_sshd
+start_nginx
+make_homes
+mv "$HOME/spool" "$HOME/www/alice"
+echo "$HOME/www/alice" >"$HOME/mailhost/spool"
+echo "$HOME/www/alice" >"$HOME/laptop/append"
+has_messages() { [ "$(on laptop count_messages)" -eq "$1" ]; }
+
+messages=0
+for spool in "$HOME/www/alice" "spoolhost:$HOME/www/alice" "$url/alice"; do
+	echo "$spool" >"$HOME/laptop/spool"
+	mkfifo stream
+	on laptop cspool-apply <stream &
+	apply=$!
+	CSPOOL_HOME=$HOME/laptop cspool-fetch --follow >stream 2>err &
+	fetch=$!
+	pids="$pids $fetch"
+	for _ in 1 2; do
+		messages=$((messages + 1))
+		printf 'Subject: %s\n\n1\n' $messages | deliver
+		ok "${spool%%:*}: message $messages comes" await has_messages $messages
+	done
+	kill $fetch
+	wait $fetch
+	wait $apply 2>apply.err
+	is $? 75 "${spool%%:*}: apply is told of the end"
+	rm stream
+done
+
+# Whoever follows, and whose reader has gone, does not stay.
+for spool in "$HOME/www/alice" "spoolhost:$HOME/www/alice" "$url/alice"; do
+	expect "${spool%%:*}: no reader, no follower" 75 '' '*' pipe \
+		"{ cspool-fetch --after=0 --follow '$spool'; echo \$? >&3; } 3>status | head -c 10 >/dev/null; exit \$(cat status)"
+done
+no_follower() { ! pgrep -f "cspool-fetch --after=0 --follow $HOME/www/alice"; }
+ok "at the far end neither" await no_follower
+
+done_testing
