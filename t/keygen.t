@@ -29,22 +29,6 @@ unset CSPOOL_PASSPHRASE_COMMAND
 expect "no terminal to ask on" 78 '' 'cspool-seal: a passphrase is needed, and there is no terminal to ask on' \
 	setsid sh -c 'echo mail | cspool-seal --from=locked --to=locked.pub'
 
-# typed COMMAND... <ANSWERS: run a command with a terminal, on which the answers are typed when it asks.
-typed() {
-	python3 -c '
-import os, pty, sys
-answers = sys.stdin.read().splitlines()
-pid, terminal = pty.fork()
-if not pid:
-    os.execvp(sys.argv[1], sys.argv[1:])
-try:
-    while asked := os.read(terminal, 1000):
-        if asked.rstrip().endswith(b":"):
-            os.write(terminal, answers.pop(0).encode() + b"\n")
-except OSError:
-    pass
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))' "$@"
-}
 printf 'open sesame\nopen sesame\n' >answers
 expect "a passphrase is asked for twice on the terminal" 0 '' '' typed cspool-keygen --passphrase asked <answers
 echo mail >message
@@ -52,6 +36,8 @@ echo 'open sesame' >answers
 expect "and then to use the key" 0 '' '' \
 	typed sh -c 'cspool-seal --from=asked --to=asked.pub <message >stream' <answers
 ok "for a whole stream" test "$(wc -c <stream)" -gt 1000
+: >nothing
+expect "no answer is no passphrase" 78 '' '' typed cspool-keygen --passphrase never <nothing
 printf 'one\nanother\n' >answers
 expect "two that differ are none" 78 '' '' typed cspool-keygen --passphrase never <answers
 ok "and no key is made" test ! -e never

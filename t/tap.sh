@@ -107,6 +107,24 @@ pipe() {
 	sh -c "$1"
 }
 
+# typed COMMAND... <ANSWERS: run a command with a terminal, on which the answers are typed when it asks,
+# and end of file when there are none left.
+typed() {
+	python3 -c '
+import os, pty, sys
+answers = sys.stdin.read().splitlines()
+pid, terminal = pty.fork()
+if not pid:
+    os.execvp(sys.argv[1], sys.argv[1:])
+try:
+    while asked := os.read(terminal, 1000):
+        if asked.rstrip().endswith(b":"):
+            os.write(terminal, answers.pop(0).encode() + b"\n" if answers else b"\4")
+except OSError:
+    pass
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))' "$@"
+}
+
 # to_nobody COMMAND...: run a command whose standard output is a pipe that nobody reads.
 to_nobody() {
 	python3 -c 'import os, subprocess, sys

@@ -66,7 +66,7 @@ class Device:
 
 
 class Reference:
-    """The fold of a log, from its definition in cspool-record(5)."""
+    """The fold of a log, from its definition in cspool-commands(5)."""
 
     def __init__(self, log):
         self.names = {command.INBOX: "INBOX"}  # of mailboxes, by id

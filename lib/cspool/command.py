@@ -1,4 +1,4 @@
-"""Commands: what a record says once it is open. cspool-record(5) is the definition.
+"""Commands: what a record says once it is open. cspool-commands(5) is the definition.
 
     body = one line of JSON (UTF-8) "\\n" then octets
 

@@ -32,6 +32,7 @@ SCHEMA = f"""
 CREATE TABLE cursor (
     spool BLOB, number INTEGER NOT NULL, chain BLOB,     -- of the last record applied
     placed INTEGER, segment TEXT, offset INTEGER,        -- the frame behind record `placed` begins there
+    last INTEGER NOT NULL DEFAULT 0,                     -- the last record that is known of
     synced INTEGER,                                      -- when all there was had been applied, seconds since 1970
     user BLOB,                                           -- the user's Ed25519 key
     device BLOB NOT NULL,                                -- our own id in changes

@@ -51,7 +51,10 @@ def passphrase(key: str) -> bytes:
     command = os.environ.get("CSPOOL_PASSPHRASE_COMMAND")
     if not command:
         return ask(f"Passphrase for {key}: ")
-    done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    # The command may want a descriptor that it was left: `cat <&5`.
+    done = subprocess.run(
+        command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, close_fds=False, check=False
+    )
     if done.returncode:
         raise BadConfig(f"{key}: CSPOOL_PASSPHRASE_COMMAND failed with status {done.returncode}")
     return done.stdout.removesuffix(b"\n").removesuffix(b"\r")
@@ -66,7 +69,10 @@ def ask(prompt: str) -> bytes:
             pass
     except OSError:
         raise BadConfig("a passphrase is needed, and there is no terminal to ask on") from None
-    return getpass.getpass(prompt).encode("utf-8", "surrogateescape")
+    try:
+        return getpass.getpass(prompt).encode("utf-8", "surrogateescape")
+    except EOFError:
+        raise BadConfig("a passphrase is needed, and none was given") from None
 
 
 def ask_new(what: str) -> bytes:

@@ -149,6 +149,11 @@ def read_secret(path: str, passphrase: Callable[[str], bytes]) -> SecretKey:
     return SecretKey(seed, comment)
 
 
+def is_locked(path: str) -> bool:
+    """Tell whether a secret key file is locked with a passphrase. Raises NoInput or BadConfig."""
+    return _read(path, private=True)[0] == LOCKED
+
+
 def _unlock(path: str, data: bytes, passphrase: Callable[[str], bytes]) -> bytes | None:
     from nacl.exceptions import CryptoError
     from nacl.secret import SecretBox

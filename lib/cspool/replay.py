@@ -129,6 +129,7 @@ class Replay:
             self.db.execute("UPDATE cursor SET spool = ?, chain = ?", (self.spool, self.chain))
         if head.spool != self.spool:
             raise Contradiction(f"the spool is another one: {head.spool.hex()}, not {self.spool.hex()}")
+        self.db.execute("UPDATE cursor SET last = max(last, ?)", (self.last,))
         if self.last < self.floor:
             raise Contradiction(f"the log ends at record {self.last}, but record {self.floor} has been seen")
         if self.last <= self.number:

@@ -1,0 +1,42 @@
+#!/bin/sh
+. "$(dirname "$0")/tap.sh"
+spool=$HOME/spool
+
+expect "the first machine" 0 "*\$ cspool-mkspool $spool*\$ cspool-keygen *\$ cspool-sync*cspool-sync --quiet*cspool-key-1 *" '' \
+	cspool-setup "$spool"
+is "$(stat -c %a "$HOME/.cspool" "$HOME/.cspool/key" | xargs)" "700 600" "is for its owner only"
+expect "is set up" 0 '*log        record 0*' '' cspool-status
+before=$(cksum "$HOME/.cspool/key")
+expect "once more changes nothing" 0 '*' '' cspool-setup "$spool"
+is "$(cksum "$HOME/.cspool/key")" "$before" "not the key"
+expect "not for another spool" 78 '*' 'cspool-setup: */spool: names another spool: *' cspool-setup "$HOME/elsewhere"
+
+# The mail host, as it is told to be set up
+mkdir -m 700 "$HOME/mailhost"
+cspool-setup "$spool" | grep '^cspool-key-1' >"$HOME/mailhost/recipient"
+cspool-keygen "$HOME/mailhost/key"
+printf 'Subject: one\n\n1\n' | on mailhost pipe "cspool-seal | cspool-append $spool"
+cspool-trust "$HOME/mailhost/key.pub"
+expect "mail comes" 0 '' '' cspool-sync
+is "$(count_messages)" 1 "to the first machine"
+
+expect "another machine" 0 '*install -m 600 *' '' on two cspool-setup --key="$HOME/.cspool/key" "$spool"
+is "$(on two count_messages)" 1 "has the mail"
+is "$(cat "$HOME/two/key.pub")" "$(cat "$HOME/.cspool/key.pub")" "and the public key"
+expect "a new key is not for a spool with mail" 73 '*' 'cspool-setup: *: a spool with mail in it: *' on three cspool-setup "$spool"
+ok "none is made" test ! -e "$HOME/three/key"
+cspool-keygen stranger
+expect "no key is replaced" 78 '*' 'cspool-setup: */key: another key than stranger' on two cspool-setup --key=stranger "$spool"
+expect "no such key" 66 '*' 'cspool-setup: none: no such file or directory' on four cspool-setup --key=none "$spool"
+expect "a host that is away" 75 '*' 'cspool-setup: *' on five cspool-setup nowhere.invalid:spool
+ok "leaves no key" test ! -e "$HOME/five/key"
+expect "a home that others can read" 78 '*' 'cspool-setup: *: accessible to others: *' \
+	sh -c 'chmod 755 "$HOME/two"; CSPOOL_HOME=$HOME/two cspool-setup "$HOME/spool"'
+
+# What is shown can be done by hand.
+on six cspool-setup "$HOME/spool-six" | sed -n 's/^\$ //p' >steps
+rm -rf "$HOME/six" "$HOME/spool-six"
+expect "the steps as they are shown" 0 '' '' on six sh -e steps
+expect "give the same" 0 '*log        record 0*' '' on six cspool-status
+
+done_testing

@@ -1,0 +1,58 @@
+#!/bin/sh
+. "$(dirname "$0")/tap.sh"
+make_homes
+
+expect "no database" 66 '' 'cspool-status: *mail.db: no message database *' on none cspool-status
+expect "all is well" 0 '*
+log        record 1
+synced     * ago
+outbox     0 changes
+mailboxes  INBOX: 0, 0 unseen
+disk       * MB' '' on laptop cspool-status
+printf 'Subject: one\n\n1\n' | deliver
+on laptop imap 'a CREATE Work' >/dev/null
+expect "behind, and with a change to send" 0 "*log        record 1, 1 behind*outbox     1 change, the oldest * old*Work: 0, 0 unseen*" '' \
+	on laptop cspool-status
+on laptop cspool-sync
+cspool-keygen --comment=mallory stranger
+printf 'Subject: x\n\n1\n' | cspool-seal --from=stranger --to="$HOME/laptop/key.pub" | cspool-append "$HOME/spool"
+on laptop cspool-sync 2>/dev/null
+expect "mail of a stranger needs attention" 1 '*set aside  record 4: *
+attention  1 message of hosts that are not trusted: cspool-trust --list' '' on laptop cspool-status
+expect "for a script too" 1 '*' '' on laptop cspool-status --json
+mv out json
+expect "in JSON" 0 'INBOX 1 1 4 4 4' '' python3 -c "
+import json
+status = json.load(open('json'))
+inbox = status['mailboxes'][0]
+print(*inbox.values(), status['applied'], status['last'], status['aside'][0]['number'])"
+on laptop cspool-trust stranger.pub
+on laptop cspool-sync
+expect "and no more when it is trusted" 0 '*INBOX: 2, 2 unseen*' '' on laptop cspool-status
+
+# set_times SYNCED MADE: so many seconds ago.
+set_times() {
+	on laptop python3 -c "
+import os, sqlite3, time
+with sqlite3.connect(os.environ['CSPOOL_HOME'] + '/mail.db') as db:
+    db.execute('UPDATE cursor SET synced = ?', (int(time.time()) - $1,))
+    db.execute('UPDATE outbox SET made = ?', (int(time.time()) - $2,))"
+}
+on laptop imap 'a CREATE More' >/dev/null
+set_times 0 200000
+expect "a change that has waited for days" 1 '*attention  a change has waited in the outbox for 2 days' '' on laptop cspool-status
+on laptop cspool-sync
+set_times 200000 0
+expect "no sync for days" 1 '*attention  there has been no good sync for 2 days' '' on laptop cspool-status
+set_times 0 0
+echo nowhere.invalid:x >"$HOME/laptop/spool"
+expect "a spool that cannot be asked" 0 'spool      nowhere.invalid:x
+           nowhere.invalid: ssh failed
+*' '' on laptop cspool-status
+expect "is not asked offline" 0 'spool      nowhere.invalid:x
+log *' '' on laptop cspool-status --offline
+cspool-mkspool "$HOME/other"
+echo "$HOME/other" >"$HOME/laptop/spool"
+expect "another spool" 1 '*attention  the spool contradicts what has been seen: *' '' on laptop cspool-status
+
+done_testing
