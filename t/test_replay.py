@@ -12,57 +12,13 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from cspool import command, database, outbox, record, view
-from cspool.replay import Replay
+from cspool import command, database, outbox, record
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from log import ALICE, HOST, SPOOL, Log
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from log import ALICE, HOST, SPOOL, Device, Log
 
 FLAGS = ["\\Seen", "\\Flagged", "keyword"]
-
-
-class Device:
-    """One message database."""
-
-    def __init__(self, directory, name):
-        self.path = str(directory / name)
-        self.db = database.open_database(self.path, create=True)
-
-    def change(self, *rows, octets=b""):
-        with database.writing(self.db):
-            view.change(self.db, list(rows), octets)
-
-    def push(self, log, most=None):
-        for body in list(outbox.bodies(self.db))[:most]:
-            log.append(body, ALICE)
-
-    def fetch(self, log, end=None):
-        end = len(log.records) if end is None else end
-        number = database.cursor(self.db).number
-        if end >= number:
-            Replay(self.db, ALICE).run(log.stream(number, end))
-
-    def ids(self):
-        return [one for (one,) in self.db.execute("SELECT id FROM message WHERE mailbox IS NOT NULL ORDER BY id")]
-
-    def state(self, prefix=""):
-        rows = self.db.execute(
-            f"SELECT mailbox.{prefix}name, message.id, {prefix}flags FROM message"
-            f" JOIN mailbox ON mailbox.key = {prefix}mailbox"
-        )
-        return Counter((name, message_id, flags) for name, message_id, flags in rows)
-
-    def mailboxes(self, prefix=""):
-        return dict(self.db.execute(f"SELECT id, {prefix}name FROM mailbox WHERE {prefix}name IS NOT NULL"))
-
-    def subscribed(self, column="view"):
-        return {name for (name,) in self.db.execute(f"SELECT name FROM subscription WHERE {column}")}
-
-    def seen_by_imap(self):
-        """UID, flags and MODSEQ of each message, as a client would have them."""
-        rows = self.db.execute("SELECT id, mailbox, uid, flags, modseq FROM message WHERE mailbox IS NOT NULL")
-        return {message_id: row for message_id, *row in rows}
 
 
 class Reference:
@@ -191,21 +147,23 @@ class Reference:
             row[0] = into if row[0] == mailbox else row[0]
 
 
-devices = st.integers(0, 2)
 names = st.sampled_from(["Lists/a", "Sent", "INBOX"])
 
 
 class Machines(RuleBasedStateMachine):
-    """Three machines and a mail host on one log."""
+    """Two to five machines and a mail host on one log."""
 
-    @initialize()
-    def start(self):
+    machines = Bundle("machines")  # by number
+
+    @initialize(target=machines, count=st.integers(2, 5))
+    def start(self, count):
         self.directory = Path(tempfile.mkdtemp(prefix="cspool-t."))
         self.log = Log()
-        self.devices = [Device(self.directory, f"{number}.db") for number in range(3)]
+        self.devices = [Device(self.directory, f"{number}.db") for number in range(count)]
         self.serial = self.nonces = 0
         for device in self.devices:
             device.fetch(self.log)
+        return multiple(*range(count))
 
     def teardown(self):
         if hasattr(self, "devices"):
@@ -234,40 +192,40 @@ class Machines(RuleBasedStateMachine):
         octets = f"Subject: {self.serial}\r\n\r\n".encode()
         self.log.append(command.deliver(octets, 1, mailbox), HOST if by_host else ALICE)
 
-    @rule(device=devices, data=st.data(), add=st.booleans(), flags=st.lists(st.sampled_from(FLAGS), min_size=1))
+    @rule(device=machines, data=st.data(), add=st.booleans(), flags=st.lists(st.sampled_from(FLAGS), min_size=1))
     def flag(self, device, data, add, flags):
         ids = self.some_ids(self.devices[device], data)
         row = {"do": "add-flags" if add else "remove-flags", "flags": flags, "ids": b"".join(ids).hex()}
         self.devices[device].change(row)
 
-    @rule(device=devices, data=st.data())
+    @rule(device=machines, data=st.data())
     def expunge(self, device, data):
         ids = self.some_ids(self.devices[device], data)
         self.devices[device].change({"do": "expunge", "ids": b"".join(ids).hex()})
 
-    @rule(device=devices, data=st.data())
+    @rule(device=machines, data=st.data())
     def copy(self, device, data):
         ids = self.some_ids(self.devices[device], data)
         mailbox = self.some_mailbox(self.devices[device], data)
         row = {"do": "copy", "mailbox": mailbox.hex(), "ids": b"".join(ids).hex(), "nonce": self.nonce()}
         self.devices[device].change(row)
 
-    @rule(device=devices, data=st.data())
+    @rule(device=machines, data=st.data())
     def move(self, device, data):
         ids = self.some_ids(self.devices[device], data)
         mailbox = self.some_mailbox(self.devices[device], data)
         self.devices[device].change({"do": "move", "mailbox": mailbox.hex(), "ids": b"".join(ids).hex()})
 
-    @rule(device=devices, name=names)
+    @rule(device=machines, name=names)
     def create(self, device, name):
         self.devices[device].change({"do": "create", "name": name, "nonce": self.nonce()})
 
-    @rule(device=devices, name=names, data=st.data())
+    @rule(device=machines, name=names, data=st.data())
     def rename(self, device, name, data):
         mailbox = self.some_mailbox(self.devices[device], data)
         self.devices[device].change({"do": "rename", "mailbox": mailbox.hex(), "name": name})
 
-    @rule(device=devices, data=st.data())
+    @rule(device=machines, data=st.data())
     def delete(self, device, data):
         machine = self.devices[device]
         mailbox = self.some_mailbox(machine, data)
@@ -275,35 +233,39 @@ class Machines(RuleBasedStateMachine):
         ids = [one for (one,) in machine.db.execute(query, (mailbox,))]
         machine.change({"do": "delete", "mailbox": mailbox.hex(), "ids": b"".join(ids).hex()})
 
-    @rule(device=devices, name=names, on=st.booleans())
+    @rule(device=machines, name=names, on=st.booleans())
     def subscribe(self, device, name, on):
         self.devices[device].change({"do": "subscribe" if on else "unsubscribe", "name": name})
 
-    @rule(device=devices, flags=st.lists(st.sampled_from(FLAGS), unique=True))
+    @rule(device=machines, flags=st.lists(st.sampled_from(FLAGS), unique=True))
     def append(self, device, flags):
         octets = b"Subject: appended\r\n\r\n"
         row = {"do": "append", "mailbox": command.INBOX.hex(), "flags": flags, "date": 1, "size": len(octets),
                "nonce": self.nonce()}  # fmt: skip
         self.devices[device].change(row, octets=octets)
 
-    @rule(device=devices, trusted=st.booleans())
+    @rule(device=machines, trusted=st.booleans())
     def trust(self, device, trusted):
         row = {"do": "trust" if trusted else "distrust", "key": HOST.public.sign.hex()}
         self.devices[device].change({**row, "comment": "host"} if trusted else row)
 
-    @rule(device=devices, most=st.none() | st.integers(0, 2))
+    @rule(device=machines, most=st.none() | st.integers(0, 2))
     def push(self, device, most):
         """All of the outbox, or a push that was cut off; it may be pushed again any number of times."""
         self.devices[device].push(self.log, most)
 
-    @rule(device=devices, data=st.data(), partial=st.booleans())
+    @rule(device=machines, data=st.data(), partial=st.booleans())
     def fetch(self, device, data, partial):
         machine = self.devices[device]
         first = database.cursor(machine.db).number
         end = data.draw(st.integers(first, len(self.log.records))) if partial else None
         machine.fetch(self.log, end)
 
-    @rule(device=devices)
+    @rule(device=machines, frames=st.integers(0, 10), commits=st.sets(st.integers(1, 10), max_size=3))
+    def die_while_fetching(self, device, frames, commits):
+        self.devices[device].fetch_and_die(self.log, frames, commits)
+
+    @rule(device=machines)
     def come_back_unchanged(self, device):
         """What a machine has done itself, pushed and fetched at once, changes nothing in its view."""
         machine = self.devices[device]
@@ -315,7 +277,7 @@ class Machines(RuleBasedStateMachine):
         if not trusts:
             assert machine.seen_by_imap() == before
 
-    @rule(device=devices, changed=st.booleans())
+    @rule(device=machines, changed=st.booleans())
     def back_up(self, device, changed):
         """What is changed after a backup is what a restored database does not know of."""
         self.copy_database(device)
@@ -327,7 +289,7 @@ class Machines(RuleBasedStateMachine):
         self.devices[device].db.backup(target)
         target.close()
 
-    @rule(device=devices, changed=st.booleans())
+    @rule(device=machines, changed=st.booleans())
     def restore(self, device, changed):
         """From a backup; what was changed since is in the log, and the database goes on as if it were not."""
         backup = self.directory / f"{device}.backup"
@@ -338,7 +300,7 @@ class Machines(RuleBasedStateMachine):
             if changed:
                 self.append(device, [])
 
-    @rule(source=devices, copied_to=devices)
+    @rule(source=machines, copied_to=machines)
     def copy_home(self, source, copied_to):
         """With what is in its outbox: both issue it, under one device id until the log shows them that they are two."""
         if source != copied_to:
@@ -348,7 +310,7 @@ class Machines(RuleBasedStateMachine):
             copy.close()
             self.devices[copied_to] = Device(self.directory, f"{copied_to}.db")
 
-    @rule(device=devices)
+    @rule(device=machines)
     def rebuild(self, device):
         self.replace(device)
         self.devices[device] = Device(self.directory, f"{device}.db")
@@ -378,7 +340,7 @@ class Machines(RuleBasedStateMachine):
             assert not device.db.execute(orphans).fetchone()
 
     def converge(self):
-        for _ in range(5):  # a device that must take a new id pushes once more
+        for _ in range(2 + len(self.devices)):  # a device that must take a new id pushes once more
             for device in self.devices:
                 device.fetch(self.log)
                 device.push(self.log)
