@@ -27,6 +27,12 @@ expect "a new key is not for a spool with mail" 73 '*' 'cspool-setup: *: a spool
 ok "none is made" test ! -e "$HOME/three/key"
 cspool-keygen stranger
 expect "no key is replaced" 78 '*' 'cspool-setup: */key: another key than stranger' on two cspool-setup --key=stranger "$spool"
+expect "a key that opens nothing there" 78 '*' 'cspool-setup: stranger: opens nothing in *' \
+	on seven cspool-setup --key=stranger "$spool"
+expect "can be mended" 0 '*' '' on seven cspool-setup --key="$HOME/.cspool/key" "$spool"
+expect "a spool that is misspelt" 75 '*' '*' on eight cspool-setup --key="$HOME/.cspool/key" "$HOME/missspelt"
+expect "can be mended too" 0 '*' '' on eight cspool-setup --key="$HOME/.cspool/key" "$spool"
+is "$(on eight count_messages)" 1 "and has all mail then"
 expect "no such key" 66 '*' 'cspool-setup: none: no such file or directory' on four cspool-setup --key=none "$spool"
 expect "a host that is away" 75 '*' 'cspool-setup: *' on five cspool-setup nowhere.invalid:spool
 ok "leaves no key" test ! -e "$HOME/five/key"

@@ -29,7 +29,7 @@ is "$(on new cspool-status --offline | sed -n 's/^outbox *//p')" "0 changes" "se
 # What goes wrong is said in one line.
 expect "no home" 66 '' 'cspool-sync: */none/*: no such file or directory' on none cspool-sync
 echo nowhere.invalid:spool >"$HOME/laptop/spool"
-flag laptop 1
+on laptop imap 'a CREATE Work' >/dev/null
 expect "the network is away" 75 '' 'cspool-*: nowhere.invalid: ssh failed' on laptop cspool-sync
 is "$(wc -l <err)" 1 "in one line"
 expect "quietly" 75 '' '' on laptop cspool-sync --quiet

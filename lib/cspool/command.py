@@ -29,7 +29,7 @@ SPECIAL_USES = {"Archive": "\\Archive", "Drafts": "\\Drafts", "Junk": "\\Junk", 
 FLAG = re.compile(r"(\\(Seen|Answered|Flagged|Deleted|Draft)|[!#$&'+-\[^-z|}~]+)", re.ASCII)  # RFC 9051 flag
 FLAG_MAX = 100  # characters
 _ID = 32  # hex digits
-_BAD_NAME = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|^/|/$|//|^$")
+_BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^/|/$|//|^$")
 
 
 # Ids: permanent, and computed from what they name, so that nobody can claim one.
@@ -173,6 +173,7 @@ def _date(value: Any) -> int:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > NAME_MAX:
         raise ValueError
+    value.encode()  # JSON can hold lone surrogates, a database cannot
     return value
 
 

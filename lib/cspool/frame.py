@@ -43,11 +43,11 @@ class Place(NamedTuple):
 
 
 class Input:
-    """Octets from a file descriptor; before it has to wait for more, `before_waiting` is called."""
+    """Octets from a file descriptor; before each read `pause` is called, and told whether that has to wait."""
 
-    def __init__(self, fd: int, before_waiting: Callable[[], None]) -> None:
+    def __init__(self, fd: int, pause: Callable[[bool], None]) -> None:
         self.fd = fd
-        self.before_waiting = before_waiting
+        self.pause = pause
         self._octets = b""
 
     def read(self, length: int) -> bytes:
@@ -64,8 +64,9 @@ class Input:
         return b"".join(pieces)
 
     def _more(self) -> bytes:
-        if not select.select([self.fd], [], [], PATIENCE)[0]:
-            self.before_waiting()
+        ready = select.select([self.fd], [], [], PATIENCE)[0]
+        self.pause(not ready)
+        if not ready:
             select.select([self.fd], [], [])
         return os.read(self.fd, SMALL)
 

@@ -22,7 +22,7 @@ def is_remote(spool: str) -> bool:
     return bool(colon) and "/" not in host and not path.startswith("//")
 
 
-# For a connection that stays: the network can go away without a word.
+# The network can go away without a word.
 ALIVE = ["-oServerAliveInterval=15", "-oServerAliveCountMax=3"]
 
 
@@ -38,15 +38,16 @@ def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
         raise UsageError(f"{spool}: a path that looks like an option")
     there = [name, *options] + ([path] if path else [])
     try:
-        command = ["ssh", *(ALIVE if stays else []), "--", host, shlex.join(there)]
+        command = ["ssh", *ALIVE, "--", host, shlex.join(there)]
         child = os.posix_spawnp("ssh", command, os.environ)
     except OSError as error:
         raise TryAgain(f"ssh: {(error.strerror or 'cannot be run').lower()}") from None
     # Whoever stops us means ssh too, and the tool at its far end.
     signal.signal(signal.SIGTERM, lambda signum, _: os.kill(child, signum))
-    if stays:
-        _end_with_reader(child)
+    ended = stays and _ended_with_reader(child)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if ended:
+        raise BrokenPipeError
     if status == 0 or status in SYSEXITS:
         return status
     if status == 127:
@@ -54,9 +55,10 @@ def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
     raise TryAgain(f"{host}: ssh " + ("failed" if status == 255 else f"ended with status {status}"))
 
 
-def _end_with_reader(child: int) -> None:
-    """Wait until a child has ended, or end it when nobody reads its output any more."""
+def _ended_with_reader(child: int) -> bool:
+    """Wait until a child has ended, or end it when nobody reads its output any more; tell whether that was so."""
     while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         if tool.nobody_reads(0.5):
             os.kill(child, signal.SIGTERM)
-            return
+            return True
+    return False

@@ -49,7 +49,7 @@ class Replay:
         # No head may be below what was known when the stream began, or what the stream itself has shown.
         # Between the two another cspool-apply may have gone further.
         self.floor = database.cursor(db).number
-        self.last = 0
+        self.number = self.last = 0
         self.reported = self.floor
         self.due = 0.0
 
@@ -73,8 +73,9 @@ class Replay:
                     self._take(one)
                 else:
                     raise DataError("standard input: not read from a spool (no head in front)")
-                if time.monotonic() > self.due:
-                    self.commit()
+                if self.number == self.last:
+                    self._check_end(head)
+                self.pause(False)
             if not head:
                 raise DataError("standard input: not read from a spool (no head in front)")
             self._check_end(head)
@@ -87,8 +88,13 @@ class Replay:
             raise
         self.commit()
 
+    def pause(self, waits: bool) -> None:
+        """Commit before a wait for input, and when the transaction is old: nobody else can write meanwhile."""
+        if waits or time.monotonic() > self.due:
+            self.commit()
+
     def commit(self) -> None:
-        """Let others see what has been applied; to be called too before a wait for more, for it ends a lock."""
+        """Let others see what has been applied."""
         if not self.db.in_transaction:
             return
         if self.spool is not None:

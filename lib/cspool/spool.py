@@ -198,9 +198,8 @@ class Reader:
         for segment, end in zip(segments, ends, strict=False):  # an empty log has an end too
             if end - 1 > after:
                 length = head.length if segment.length is None else segment.length
-                start = place.offset if place and place.segment == segment.name else 0
-                if start < length:
-                    yield from self._copy(segment, start, length, after)
+                start = place.offset if place and place.segment == segment.name and place.offset < length else 0
+                yield from self._copy(segment, start, length, after)
 
     def _copy(self, segment: Segment, start: int, length: int, after: int) -> Iterator[bytes]:
         """Yield the octets of a segment behind the frame numbered `after`, which is not before `start`."""
@@ -208,6 +207,10 @@ class Reader:
             octets = _Octets(self.files.pieces(segment.name, start, length))
             if not start:
                 octets.read_line()
+            elif octets.peek(frame.HEADER_SIZE)[8:16] != (after + 1).to_bytes(8, "big"):
+                # Not the log that the caller knows: whoever checks its chain must see that.
+                yield from self._copy(segment, 0, length, after)
+                return
             while (header := octets.peek(frame.HEADER_SIZE)) and frame.HEADER.unpack(header)[2] <= after:
                 octets.skip(frame.HEADER_SIZE + frame.HEADER.unpack(header)[0])
             yield from octets

@@ -17,6 +17,7 @@ from . import __version__
 from .errors import BadConfig, TryAgain, UsageError
 
 TIMEOUT = 60  # seconds without an octet
+_PATH = re.compile(r"[!-~]*")  # what else there is must be %-encoded
 PIECE = 1 << 20  # octets read at a time
 SMALL_MAX = 16 << 20  # octets of `head` or a list of segments
 
@@ -25,12 +26,13 @@ class Web:
     """The files under a URL. Raises TryAgain for all that may pass, or that somebody can mend there."""
 
     def __init__(self, url: str) -> None:
-        parts = urllib.parse.urlsplit(url)
         try:
+            parts = urllib.parse.urlsplit(url)
             host, port = parts.hostname, parts.port
+            (host or "").encode("idna")
         except ValueError:
             host = None
-        if not host or parts.query or parts.fragment or parts.username:
+        if not host or not _PATH.fullmatch(parts.path) or parts.query or parts.fragment or parts.username:
             raise UsageError(f"{url}: not the URL of a spool")
         self.where = url.rstrip("/")
         self._path = parts.path.rstrip("/")
@@ -139,8 +141,10 @@ def _authorization(host: str) -> dict[str, str]:
         return {}
     try:
         found = netrc.netrc().authenticators(host)
-    except (netrc.NetrcParseError, OSError, UnicodeDecodeError) as error:
-        raise BadConfig(f"~/.netrc: {error}") from None
+    except netrc.NetrcParseError as error:  # its text may hold a password
+        raise BadConfig(f"~/.netrc: not understood at line {error.lineno}") from None
+    except (OSError, UnicodeDecodeError):
+        raise BadConfig("~/.netrc: cannot be read") from None
     if not found:
         return {}
     login, _, password = found
