@@ -31,6 +31,14 @@ for spool in "$HOME/www/alice" "spoolhost:$HOME/www/alice" "$url/alice"; do
 	rm stream
 done
 
+# What no later try can mend ends cspool-sync too, and is not taken for trouble with ssh.
+cp -R "$HOME/www/alice" "$HOME/before"
+printf 'Subject: last\n\n1\n' | deliver
+echo "$HOME/www/alice" >"$HOME/laptop/spool"
+on laptop cspool-sync
+echo "spoolhost:$HOME/before" >"$HOME/laptop/spool"
+expect "a spool that was rolled back" 76 '' 'cspool-apply: the log ends at record *' on laptop timeout 60 cspool-sync --follow
+
 # Whoever follows, and whose reader has gone, does not stay.
 for spool in "$HOME/www/alice" "spoolhost:$HOME/www/alice" "$url/alice"; do
 	expect "${spool%%:*}: no reader, no follower" 75 '' '*' pipe \
