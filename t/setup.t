@@ -9,6 +9,9 @@ expect "is set up" 0 '*log        record 0*' '' cspool-status
 before=$(cksum "$HOME/.cspool/key")
 expect "once more changes nothing" 0 '*' '' cspool-setup "$spool"
 is "$(cksum "$HOME/.cspool/key")" "$before" "not the key"
+mv "$HOME/.cspool/key.pub" public
+expect "a public key that is missing" 0 '*' '' cspool-setup "$spool"
+ok "is written again" cmp -s public "$HOME/.cspool/key.pub"
 expect "not for another spool" 78 '*' 'cspool-setup: */spool: names another spool: *' cspool-setup "$HOME/elsewhere"
 
 # The mail host, as it is told to be set up
