@@ -88,15 +88,36 @@ printf 'Subject: four\n\n1\n' | deliver
 wait $idle
 is $? 0 "an IDLE client is told of new mail"
 
+# An append that hangs does not hold up what comes.
+kill $desktop
+wait $desktop
+mkdir hanging
+printf '#!/bin/sh\ntouch %s/hangs\nexec sleep 100\n' "$scratch" >hanging/ssh
+chmod +x hanging/ssh
+echo "nowhere:$HOME/spool" >"$HOME/desktop/append"
+CSPOOL_HOME=$HOME/desktop PATH=$scratch/hanging:$PATH cspool-sync --follow &
+desktop=$!
+pids="$pids $desktop"
+flag desktop 4
+ok "a change waits where the append hangs" await test -e hangs
+printf 'Subject: five\n\n1\n' | deliver
+ok "and mail comes all the same" await has_messages desktop 5
+kill $desktop
+wait $desktop
+rm "$HOME/desktop/append"
+CSPOOL_HOME=$HOME/desktop cspool-sync --follow &
+desktop=$!
+pids="$pids $desktop"
+
 # Killed at random moments, again and again, while both machines change things and mail comes.
 kill $laptop
 wait $laptop
 is "$?" 0 "ends well when it is told to"
-total=4
+total=5
 for file in "$corpus"/* "$corpus"/*/*; do
 	[ -f "$file" ] || continue
 	total=$((total + 1))
-	[ $total -le 24 ] || break
+	[ $total -le 25 ] || break
 	CSPOOL_HOME=$HOME/mailhost sh -c 'cspool-seal | cspool-append' <"$file"
 	CSPOOL_HOME=$HOME/laptop cspool-sync 2>/dev/null &
 	killed=$!
