@@ -42,7 +42,7 @@ with sqlite3.connect(os.environ['CSPOOL_HOME'] + '/mail.db') as db:
 expect "after a day it is said" 75 '' 'cspool-*: nowhere.invalid: ssh failed' on laptop cspool-sync --quiet
 expect "once" 75 '' '' on laptop cspool-sync --quiet
 echo "$HOME/spool" >"$HOME/laptop/spool"
-expect "hours that are none" 64 '' 'cspool-sync: --patient=x: not a number of hours' on laptop cspool-sync --patient=x
+expect "hours that are none" 64 '' 'cspool-sync: --patient=x: not a number' on laptop cspool-sync --patient=x
 cp -R "$HOME/spool" "$HOME/before"
 printf 'Subject: two\n\n1\n' | deliver
 on laptop cspool-sync

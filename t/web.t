@@ -34,7 +34,7 @@ expect "and come over the web" 0 '' '' on desktop pipe 'cspool-fetch | cspool-ap
 on desktop imap 'a SELECT INBOX' 'b FETCH 1 (FLAGS)' >out
 ok "to the other machine" grep -q '^\* 1 FETCH (FLAGS (.*\\Flagged' out
 
-expect "nobody appends to a web server" 64 '' 'cspool-append: http:*: a web server is only read from; *' \
+expect "nobody appends to a web server of files" 75 "" "cspool-append: $url/alice: the server answers 403: Forbidden" \
 	pipe "cspool-append $url/alice <web"
 expect "no spool there" 75 '' "cspool-fetch: $url/nothing: no spool here *" to_null cspool-fetch --after=0 "$url/nothing"
 expect "a server without ranges" 75 '' "cspool-fetch: $url/noranges/alice/*.log: the server does not serve ranges" \

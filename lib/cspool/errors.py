@@ -51,6 +51,10 @@ class TryAgain(Failure):
     code = os.EX_TEMPFAIL
 
 
+class OverQuota(TryAgain):
+    """The spool is as long as it may be; somebody may mend that."""
+
+
 class Contradiction(Failure):
     """The log contradicts what this client has seen: promise 6 of cspool(7)."""
 

@@ -22,6 +22,11 @@ def is_remote(spool: str) -> bool:
     return bool(colon) and "/" not in host and not path.startswith("//")
 
 
+def is_url(spool: str) -> bool:
+    """Tell whether a spool is named by its URL, for web.py."""
+    return spool.lower().startswith(("http://", "https://"))
+
+
 # The network can go away without a word.
 ALIVE = ["-oServerAliveInterval=15", "-oServerAliveCountMax=3"]
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple, Protocol
 
 from . import disk, frame
-from .errors import CannotCreate, DataError, TryAgain
+from .errors import CannotCreate, DataError, OverQuota, TryAgain
 
 ROTATE = 16 << 20  # octets after which a segment is closed
 PIECE = 1 << 20  # octets copied at a time
@@ -114,8 +114,11 @@ class Files(Protocol):
 
     where: str
 
-    def read(self, name: str) -> bytes:
-        """Return a file. Raises FileNotFoundError, and TryAgain for whatever else may pass."""
+    def read(self, name: str, wait: int = 0) -> bytes:
+        """Return a file; if it is the same as before and that costs less than asking often, after `wait` seconds.
+
+        Raises FileNotFoundError, and TryAgain for whatever else may pass.
+        """
 
     def pieces(self, name: str, start: int, end: int) -> Iterator[bytes]:
         """Yield the octets of a file from `start` to `end`. Raises as `read`, and TryAgain where some are missing."""
@@ -134,7 +137,7 @@ class Directory:
             raise TryAgain(f"{path}: not a spool of this version")
         self.id = words[2]
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, wait: int = 0) -> bytes:
         with open(self.path(name), "rb") as file:
             return file.read()
 
@@ -159,10 +162,10 @@ class Reader:
     def __init__(self, files: Files) -> None:
         self.files = files
 
-    def head(self) -> Head:
-        """Return the head. Raises TryAgain."""
+    def head(self, wait: int = 0) -> Head:
+        """Return the head, as `Files.read` does. Raises TryAgain."""
         try:
-            return Head.parse(self.files.read("head"), f"{self.files.where}/head")
+            return Head.parse(self.files.read("head", wait), f"{self.files.where}/head")
         except FileNotFoundError:
             raise TryAgain(f"{self.files.where}: no spool here (no file 'head' in it)") from None
         except DataError as error:
@@ -257,11 +260,12 @@ class Spool:
         self.reader = Reader(self.files)
         self.path = path
 
-    def append(self, records: Iterable[bytes], rotate: int = ROTATE) -> None:
+    def append(self, records: Iterable[bytes], octets: int = 0, most: int | None = None, rotate: int = ROTATE) -> None:
         """Append records and return once they are on disk.
 
         The log is then as before or holds them all, whatever happens in
-        between. Records are numbered on from the last.
+        between. Records are numbered on from the last. Their frames take
+        `octets`; raises OverQuota where that makes the log longer than `most`.
         """
         with self._locked():
             head = self.reader.head()
@@ -269,6 +273,9 @@ class Spool:
                 raise TryAgain(f"{self.path}: head and format name different spools")
             try:
                 segments = self.reader.segments(head)
+                used = sum(segment.length or 0 for segment in segments) + head.length
+                if most is not None and used + octets > most:
+                    raise OverQuota(f"{self.path}: over its quota: {used} octets of {most}, and {octets} were to come")
                 log = _Writer(self, head, segments, rotate)
             except FileNotFoundError as error:
                 raise TryAgain(f"{error.filename}: missing: the spool is damaged") from None

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from . import __version__
-from .errors import Failure
+from .errors import Failure, UsageError
 
 Args = dict[str, Any]
 
@@ -51,7 +51,7 @@ def run(main: Callable[[Args], int | None], doc: str) -> None:
     except Exception as error:
         if os.environ.get("CSPOOL_DEBUG"):
             raise
-        code = complain(_failure(os.EX_SOFTWARE, _bug(error)))
+        code = complain(bug(error))
     # Nothing is left to flush but what could not be written; an attempt at exit
     # would print a traceback, and taking the interpreter down costs time.
     sys.stderr.flush() if sys.stderr else None
@@ -75,6 +75,13 @@ class Progress:
             # Back to the start of the line, where an error would be written over it.
             print(f"{name()}: {done:,} of {all_:,}", end="\r" if done < all_ else "\n", file=sys.stderr, flush=True)
             self.begun = done < all_
+
+
+def number(option: str, text: str | None) -> int | None:
+    """Return what an option that takes a number says, None where it is not given. Raises UsageError."""
+    if text is not None and not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise UsageError(f"{option}={text}: not a number")
+    return None if text is None else int(text)
 
 
 def name() -> str:
@@ -115,6 +122,15 @@ def os_error(error: OSError) -> Failure:
     return _failure(os.EX_IOERR, reason)
 
 
+def bug(error: Exception) -> Failure:
+    """Return the Failure for a mistake in cspool: its place, but not its text, in which there may be mail."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
+    return _failure(os.EX_SOFTWARE, f"internal error: {type(error).__name__} at {place} (CSPOOL_DEBUG=1 shows more)")
+
+
 def _failure(code: int, text: str) -> Failure:
     failure = Failure(text)
     failure.code = code
@@ -141,15 +157,6 @@ def _parse(doc: str) -> Args:
         return dict(args)
     sys.stdout.flush()
     os._exit(os.EX_OK)
-
-
-def _bug(error: Exception) -> str:
-    """Name the place of an error, but not its text, in which there may be mail."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
-    return f"internal error: {type(error).__name__} at {place} (CSPOOL_DEBUG=1 shows more)"
 
 
 def _open_standard_files() -> None:

@@ -1,10 +1,11 @@
-"""The files of a spool on a web server: any that serves plain files with ranges (RFC 9110 sections 13 and 14).
+"""A spool on a web server: any that serves plain files with ranges (RFC 9110 sections 13 and 14), and cspool-httpd(8).
 
 One connection is used for all requests. What has not changed costs one small
 request. Passwords are those of ~/.netrc; certificates are checked.
 """
 
 import base64
+import hashlib
 import http.client
 import os
 import re
@@ -12,18 +13,21 @@ import ssl
 import urllib.parse
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from itertools import chain
 
-from . import __version__
-from .errors import BadConfig, TryAgain, UsageError
+from . import __version__, frame
+from .errors import BadConfig, DataError, TryAgain, UsageError
+from .records import Records
 
 TIMEOUT = 60  # seconds without an octet
 _PATH = re.compile(r"[!-~]*")  # what else there is must be %-encoded
 PIECE = 1 << 20  # octets read at a time
 SMALL_MAX = 16 << 20  # octets of `head` or a list of segments
+SAID_MAX = 1000  # octets read of what a server says to an append
 
 
 class Web:
-    """The files under a URL. Raises TryAgain for all that may pass, or that somebody can mend there."""
+    """The spool at a URL. Raises TryAgain for all that may pass, or that somebody can mend there."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -36,7 +40,7 @@ class Web:
             raise UsageError(f"{url}: not the URL of a spool")
         self.where = url.rstrip("/")
         self._path = parts.path.rstrip("/")
-        self._headers = {"User-Agent": f"cspool/{__version__}", **_authorization(host)}
+        self._headers = {"User-Agent": f"cspool/{__version__}", "Cache-Control": "no-cache", **_authorization(host)}
         self._connection: http.client.HTTPConnection = (
             http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=ssl.create_default_context())
             if parts.scheme == "https"
@@ -44,9 +48,11 @@ class Web:
         )
         self._known: dict[str, tuple[dict[str, str], bytes]] = {}  # the file read last: its condition and octets
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, wait: int = 0) -> bytes:
         """Return a file. Raises FileNotFoundError, TryAgain."""
         conditions, text = self._known.get(name, ({}, b""))
+        if conditions and wait:
+            conditions = {**conditions, "Prefer": f"wait={wait}"}  # RFC 7240; most servers pass over it
         answer = self._get(name, conditions)
         if answer.status not in (200, 304):
             raise self._refused(name, answer)
@@ -55,6 +61,8 @@ class Web:
             rest = answer.read(1)
         except (OSError, http.client.HTTPException) as error:
             raise self._failed(name, error) from None
+        if answer.headers.get("Age", "0") != "0":
+            raise TryAgain(f"{self.where}/{name}: an old copy from a cache, which must ask the server each time")
         if answer.status == 304:
             return text
         if rest:
@@ -90,6 +98,36 @@ class Web:
                 if failures > 1:
                     raise failure
 
+    def append(self, records: Records) -> None:
+        """Append records; they are on the server's disk then. Raises DataError where it refuses them as bad."""
+        digest, length = hashlib.blake2b(digest_size=32), records.octets + frame.HEADER_SIZE
+
+        def body() -> Iterator[bytes]:
+            for octets in chain(map(frame.encode, records), [frame.encode_end(records.count)]):
+                digest.update(octets)
+                yield octets
+
+        try:
+            try:
+                headers = {**self._headers, "Content-Type": "application/octet-stream", "Content-Length": str(length)}
+                self._connection.request("POST", f"{self._path}/", body(), headers)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it has refused before it had all, and may have said why
+            answer = self._connection.getresponse()
+            said = answer.read(SAID_MAX)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._failed("", error) from None
+        text = answer.reason
+        if answer.headers.get_content_type() == "text/plain":
+            text = "".join(c if c.isprintable() else "?" for c in said.decode("ascii", "replace").split("\n")[0])
+        if answer.status == 200 and said == f"cspool-appended {records.count} {digest.hexdigest()}\n".encode():
+            return
+        if answer.status == 400:
+            raise DataError(f"{self.where}: the server refuses the stream: {text}")
+        if answer.status == 401 or 300 <= answer.status < 400:
+            raise self._refused("", answer)
+        raise TryAgain(f"{self.where}: the server answers {answer.status}: {text}")
+
     def _get(self, name: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         """Send a request; once more when the server has closed a connection that was idle."""
         for again in (True, False):
@@ -106,6 +144,8 @@ class Web:
     def _failed(self, name: str, error: Exception) -> TryAgain:
         self._connection.close()
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, ssl.SSLCertVerificationError):
+            reason = f"its certificate is not good: {error.verify_message}"
         return TryAgain(f"{self.where}/{name}: {reason.lower()}")
 
     def _refused(self, name: str, answer: http.client.HTTPResponse) -> Exception:
@@ -123,12 +163,14 @@ class Web:
 def _is_settled(answer: http.client.HTTPResponse) -> bool:
     """Tell whether the ETag of a file stands for its octets.
 
-    Servers make it of size and time in seconds, and `head` can be replaced many
-    times in one second (RFC 9110 section 8.8.1).
+    Servers that know of a file's time make it of size and time in seconds, and
+    `head` can be replaced many times in one second (RFC 9110 section 8.8.1).
     """
+    if "ETag" not in answer.headers or "Last-Modified" not in answer.headers:
+        return "ETag" in answer.headers
     try:
         date, modified = (parsedate_to_datetime(answer.headers[name]) for name in ("Date", "Last-Modified"))
-        return "ETag" in answer.headers and (date - modified).total_seconds() > 1
+        return (date - modified).total_seconds() > 1
     except (TypeError, ValueError):
         return False
 

@@ -1,0 +1,69 @@
+"""Who may do what over HTTP: the file `tokens` of cspool-httpd(8).
+
+A line is a spool, rights with commas between, and the BLAKE2b-256 of a token in
+hex. Tokens are random and long, so a plain hash is as good as a slow one; and
+who reads the file cannot use it.
+"""
+
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets
+
+RIGHTS = {"append", "fetch"}
+
+
+def add(path: str, spool: str, rights: str) -> str:
+    """Make a token and put its line, synced, into the file at `path`; return it."""
+    token = secrets.token_urlsafe(32)
+    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "rb+", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        line = f"{spool} {rights} {_digest(token.encode()).hex()}\n".encode()
+        # After a crash the last line may lack its end, and is no token then.
+        text = file.read()
+        file.write(line if text.endswith(b"\n") or not text else b"\n" + line)
+        os.fsync(file.fileno())
+    return token
+
+
+class Tokens:
+    """The file at `path`, read again when it has changed. Lines that are not understood allow nothing."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._state: tuple[int, ...] = ()
+        self._digests: dict[str, list[tuple[set[str], bytes]]] = {}
+
+    def rights(self, spool: str, token: bytes) -> set[str]:
+        """Return what a token allows to do to a spool. Raises OSError."""
+        self._read()
+        digest, found = _digest(token), set[str]()
+        for rights, known in self._digests.get(spool, []):
+            if hmac.compare_digest(known, digest):  # in constant time
+                found |= rights
+        return found
+
+    def _read(self) -> None:
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            self._state, self._digests = (), {}
+            return
+        state = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if state == self._state:
+            return
+        found: dict[str, list[tuple[set[str], bytes]]] = {}
+        with open(self._path, encoding="ascii", errors="replace") as file:
+            for words in map(str.split, file):
+                if len(words) == 3:
+                    try:
+                        row = (RIGHTS.intersection(words[1].split(",")), bytes.fromhex(words[2]))
+                    except ValueError:
+                        continue
+                    found.setdefault(words[0], []).append(row)
+        self._state, self._digests = state, found
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.blake2b(token, digest_size=32).digest()
