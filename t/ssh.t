@@ -18,7 +18,7 @@ ok "the flag is there" grep -q '^\* 2 FETCH (FLAGS (.*\\Flagged' out
 
 # Whatever goes wrong on the way is 75.
 mail='echo mail | cspool-seal | cspool-append'
-expect "no such host" 75 '' '*cspool-append: unknown.invalid: ssh failed' on mailhost pipe "$mail unknown.invalid:spool"
+expect "no such host" 75 '' 'cspool-append: unknown.invalid: no such host, or no network' on mailhost pipe "$mail unknown.invalid:spool"
 expect "no spool there" 75 '' 'cspool-append: none: no spool here *' on mailhost pipe "$mail spoolhost:none"
 
 # other_ssh COMMAND: an ssh in front of PATH that does something else.
@@ -28,13 +28,23 @@ other_ssh() {
 	chmod +x other/ssh
 }
 other_ssh "exec $scratch/bin/ssh -oPubkeyAuthentication=no -oBatchMode=yes \"\$@\""
-expect "a key that is refused" 75 '' '*cspool-append: spoolhost: ssh failed' \
+expect "a key that is refused" 75 '' 'cspool-append: spoolhost: it refuses the key: see authorized_keys there' \
 	on mailhost pipe "PATH=$scratch/other:\$PATH; $mail"
 other_ssh "exec $scratch/bin/ssh spoolhost PATH=/nowhere \"\$3\""
-expect "no cspool there" 75 '' '*cspool-append: spoolhost: cspool-append is not installed there' \
+expect "no cspool there" 75 '' 'cspool-append: spoolhost: cspool-append is not installed there, or not in PATH' \
 	on mailhost pipe "PATH=$scratch/other:\$PATH; $mail"
 other_ssh 'kill -9 $$'
 expect "ssh killed" 75 '' 'cspool-append: spoolhost: ssh ended with status -9' \
+	on mailhost pipe "PATH=$scratch/other:\$PATH; $mail"
+other_ssh "exec $scratch/bin/ssh -oUserKnownHostsFile=/dev/null -oStrictHostKeyChecking=yes \"\$@\""
+expect "a host key that is not known" 75 '' \
+	'cspool-append: spoolhost: its host key is not known, or has changed: `ssh` by hand shows which' \
+	on mailhost pipe "PATH=$scratch/other:\$PATH; $mail"
+other_ssh "exec $scratch/bin/ssh -p $(free_port) \"\$@\""
+expect "no server there" 75 '' 'cspool-append: spoolhost: cannot be reached' \
+	on mailhost pipe "PATH=$scratch/other:\$PATH; $mail"
+other_ssh 'echo "the dog ate it" >&2; exit 255'
+expect "something else" 75 '' 'cspool-append: spoolhost: ssh failed: the dog ate it' \
 	on mailhost pipe "PATH=$scratch/other:\$PATH; $mail"
 mkdir few
 printf '#!/bin/sh\nexec %s "$@"\n' "$(command -v python3)" >few/python3

@@ -47,7 +47,7 @@ expect "no sync for days" 1 '*attention  there has been no good sync for 2 days'
 set_times 0 0
 echo nowhere.invalid:x >"$HOME/laptop/spool"
 expect "a spool that cannot be asked" 0 'spool      nowhere.invalid:x
-           nowhere.invalid: ssh failed
+           nowhere.invalid: no such host, or no network
 *' '' on laptop cspool-status
 expect "is not asked offline" 0 'spool      nowhere.invalid:x
 log *' '' on laptop cspool-status --offline

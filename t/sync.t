@@ -30,16 +30,16 @@ is "$(on new cspool-status --offline | sed -n 's/^outbox *//p')" "0 changes" "se
 expect "no home" 66 '' 'cspool-sync: */none/*: no such file or directory' on none cspool-sync
 echo nowhere.invalid:spool >"$HOME/laptop/spool"
 on laptop imap 'a CREATE Work' >/dev/null
-expect "the network is away" 75 '' 'cspool-*: nowhere.invalid: ssh failed' on laptop cspool-sync
+expect "the network is away" 75 '' 'cspool-*: nowhere.invalid: no such host, or no network' on laptop cspool-sync
 is "$(wc -l <err)" 1 "in one line"
 expect "quietly" 75 '' '' on laptop cspool-sync --quiet
-expect "but not for ever" 75 '' 'cspool-*: nowhere.invalid: ssh failed' on laptop cspool-sync --quiet --patient=0
+expect "but not for ever" 75 '' 'cspool-*: nowhere.invalid: no such host, or no network' on laptop cspool-sync --quiet --patient=0
 touch -d '2 days ago' "$HOME/laptop/sync.lock"
 on laptop python3 -c "
 import sqlite3, os, time
 with sqlite3.connect(os.environ['CSPOOL_HOME'] + '/mail.db') as db:
     db.execute('UPDATE cursor SET synced = ?', (int(time.time()) - 90000,))"
-expect "after a day it is said" 75 '' 'cspool-*: nowhere.invalid: ssh failed' on laptop cspool-sync --quiet
+expect "after a day it is said" 75 '' 'cspool-*: nowhere.invalid: no such host, or no network' on laptop cspool-sync --quiet
 expect "once" 75 '' '' on laptop cspool-sync --quiet
 echo "$HOME/spool" >"$HOME/laptop/spool"
 expect "hours that are none" 64 '' 'cspool-sync: --patient=x: not a number' on laptop cspool-sync --patient=x

@@ -4,8 +4,11 @@ ssh is the user's own, with the user's configuration, keys and agent.
 """
 
 import os
+import re
 import shlex
 import signal
+import sys
+import tempfile
 
 from . import tool
 from .errors import TryAgain, UsageError
@@ -27,6 +30,15 @@ def is_url(spool: str) -> bool:
     return spool.lower().startswith(("http://", "https://"))
 
 
+SAID_MAX = 10_000  # octets that are read of what ssh says
+# What it says of troubles that everybody meets, and what we say then.
+TROUBLE = {
+    "could not resolve hostname": "no such host, or no network",
+    "host key verification failed": "its host key is not known, or has changed: `ssh` by hand shows which",
+    "permission denied": "it refuses the key: see authorized_keys there",
+    "connection refused|timed out|no route to host|unreachable": "cannot be reached",
+}
+
 # The network can go away without a word.
 ALIVE = ["-oServerAliveInterval=15", "-oServerAliveCountMax=3"]
 
@@ -42,22 +54,39 @@ def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
     if path.startswith("-"):
         raise UsageError(f"{spool}: a path that looks like an option")
     there = [name, *options] + ([path] if path else [])
-    try:
-        command = ["ssh", *ALIVE, "--", host, shlex.join(there)]
-        child = os.posix_spawnp("ssh", command, os.environ)
-    except OSError as error:
-        raise TryAgain(f"ssh: {(error.strerror or 'cannot be run').lower()}") from None
-    # Whoever stops us means ssh too, and the tool at its far end.
-    signal.signal(signal.SIGTERM, lambda signum, _: os.kill(child, signum))
-    ended = stays and _ended_with_reader(child)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    # What ssh says of its own troubles is put into one line of ours.
+    with tempfile.TemporaryFile() as said:
+        try:
+            command = ["ssh", *ALIVE, "--", host, shlex.join(there)]
+            child = os.posix_spawnp("ssh", command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, said.fileno(), 2)])
+        except OSError as error:
+            raise TryAgain(f"ssh: {(error.strerror or 'cannot be run').lower()}") from None
+        # Whoever stops us means ssh too, and the tool at its far end.
+        signal.signal(signal.SIGTERM, lambda signum, _: os.kill(child, signum))
+        ended = stays and _ended_with_reader(child)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        said.seek(0)
+        text = said.read(SAID_MAX).decode(errors="replace")
     if ended:
         raise BrokenPipeError
+    if status == 255:
+        raise TryAgain(f"{host}: {_why(text)}")
+    if status == 127:
+        raise TryAgain(f"{host}: {name} is not installed there, or not in PATH")
+    if sys.stderr:
+        sys.stderr.write(text)  # of the tool at the far end
     if status == 0 or status in SYSEXITS:
         return status
-    if status == 127:
-        raise TryAgain(f"{host}: {name} is not installed there")
-    raise TryAgain(f"{host}: ssh " + ("failed" if status == 255 else f"ended with status {status}"))
+    raise TryAgain(f"{host}: ssh ended with status {status}")
+
+
+def _why(text: str) -> str:
+    """Return why ssh failed: in words that say what to do, or its own last ones."""
+    for part, reason in TROUBLE.items():
+        if re.search(part, text, re.IGNORECASE):
+            return reason
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"ssh failed: {lines[-1][:200]}" if lines else "ssh failed"
 
 
 def _ended_with_reader(child: int) -> bool:
