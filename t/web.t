@@ -1,7 +1,23 @@
 #!/bin/sh
 . "$(dirname "$0")/tap.sh"
 . "$here/nginx.sh"
-start_nginx
+mkdir "$HOME/www" nginx
+echo 'alice:{PLAIN}secret' >nginx/passwords
+start_nginx <<EOF
+server {
+	listen 127.0.0.1:$port;
+	root $HOME/www;
+	location /noranges/ { alias $HOME/www/; max_ranges 0; }
+	location /elsewhere/ { return 301 http://example.org/; }
+	location /broken/ { return 503; }
+	location /cached/ { alias $HOME/www/; add_header Age 300; }
+	location /private/ {
+		alias $HOME/www/;
+		auth_basic spool;
+		auth_basic_user_file $scratch/nginx/passwords;
+	}
+}
+EOF
 make_homes
 mv "$HOME/spool" "$HOME/www/alice"
 echo "$HOME/www/alice" >"$HOME/mailhost/spool"
@@ -41,6 +57,8 @@ expect "a server without ranges" 75 '' "cspool-fetch: $url/noranges/alice/*.log:
 	to_null cspool-fetch --after=0 "$url/noranges/alice"
 expect "a redirection" 75 '' "cspool-fetch: $url/elsewhere/head: the server sends us elsewhere (http://example.org/)" \
 	to_null cspool-fetch --after=0 "$url/elsewhere"
+expect "an old copy in a cache" 75 '' "cspool-fetch: $url/cached/alice/head: an old copy from a cache, *" \
+	to_null cspool-fetch --after=0 "$url/cached/alice"
 expect "a server in trouble" 75 '' "cspool-fetch: $url/broken/head: the server answers 503 *" \
 	to_null cspool-fetch --after=0 "$url/broken"
 nobody=http://127.0.0.1:$(free_port)
@@ -52,5 +70,25 @@ echo 'machine 127.0.0.1 login alice password secret' >"$HOME/.netrc"
 chmod 600 "$HOME/.netrc"
 expect "and is that of ~/.netrc" 0 '' '' to_null cspool-fetch --after=0 "$url/private/alice"
 rm "$HOME/.netrc"
+
+# Many segments come over one connection, and nothing is lost when the server dies and comes back.
+mkdir many
+python3 -c "
+import sys
+sys.path.insert(0, sys.argv[1])
+from cspool.spool import Spool
+for number in range(30):
+    Spool(sys.argv[2]).append([bytes([number]) * 5000], rotate=1000)" "$top/lib" "$HOME/www/alice"
+: >"$access_log"
+cspool-fetch --after=0 "$url/alice" >web
+ok "many segments" test "$(grep -c '[.]log' "$access_log")" -ge 30
+is "$(cut -d' ' -f4 "$access_log" | sort -u | wc -l)" 1 "come over one connection"
+expect "and are the same" 0 '' '' pipe "cspool-fetch --after=0 ~/www/alice | cmp - web"
+kill $nginx_pid
+wait $nginx_pid
+expect "while the server is away" 75 '' 'cspool-fetch: *: connection refused' on laptop cspool-sync
+cp nginx/servers again
+start_nginx <again
+expect "and afterwards all that is no mail is set aside" 65 '' 'cspool-apply: record * is set aside: *' on laptop cspool-sync
 
 done_testing
