@@ -3,7 +3,13 @@
 . "$here/sshd.sh"
 . "$here/nginx.sh"
 start_sshd
-start_nginx
+mkdir "$HOME/www"
+start_nginx <<EOF
+server {
+	listen 127.0.0.1:$web_port;
+	root $HOME/www;
+}
+EOF
 make_homes
 mv "$HOME/spool" "$HOME/www/alice"
 echo "$HOME/www/alice" >"$HOME/mailhost/spool"

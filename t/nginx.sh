@@ -1,13 +1,13 @@
 # A real nginx on loopback, with the server blocks that it is given:
-# sourced after tap.sh. It sets port and url; `start_nginx` sets access_log.
+# sourced after tap.sh. It sets web_port and url; `start_nginx` sets access_log.
 
 # shellcheck shell=sh disable=SC2154,SC2034 # scratch and pids are those of tap.sh; the tests use url
 nginx=$(command -v nginx || echo /usr/sbin/nginx)
 [ -x "$nginx" ] || skip_all "nginx is not installed"
-port=$(free_port)
-url=http://127.0.0.1:$port
+web_port=$(free_port)
+url=http://127.0.0.1:$web_port
 
-# start_nginx <SERVERS: start it, and wait until something listens at $port.
+# start_nginx <SERVERS: start it, and wait until something listens at $web_port.
 start_nginx() {
 	access_log=$scratch/nginx/access.log
 	mkdir -p nginx
@@ -32,6 +32,6 @@ start_nginx() {
 	"$nginx" -e "$scratch/nginx/error.log" -p "$scratch/nginx" -c "$scratch/nginx/conf" &
 	nginx_pid=$!
 	pids="$pids $nginx_pid"
-	await python3 -c "import socket; socket.create_connection(('127.0.0.1', $port))" ||
+	await python3 -c "import socket; socket.create_connection(('127.0.0.1', $web_port))" ||
 		skip_all "nginx does not start here: $(cat nginx/error.log)"
 }

@@ -7,13 +7,13 @@ make_homes
 root=$HOME/spools
 mkdir "$root" nginx nginx/users
 mv "$HOME/spool" "$root/alice"
-url=https://localhost:$port
+url=https://localhost:$web_port
 
 # The certificate of an authority of our own, which the system does not know.
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
 	-keyout tls.key -out tls.pem 2>/dev/null
 appends=$(free_port)
-sed "s|listen 443|listen 127.0.0.1:$port|; s|/etc/ssl/spool.example.org|$scratch/tls|; s|/var/spool/cspool|$root|
+sed "s|listen 443|listen 127.0.0.1:$web_port|; s|/etc/ssl/spool.example.org|$scratch/tls|; s|/var/spool/cspool|$root|
 	s|/etc/nginx/cspool|$scratch/nginx/users|; s|127.0.0.1:3999|127.0.0.1:$appends|" "$top/man/examples/nginx.conf" >conf
 start_nginx <conf
 cspool-httpd --listen=127.0.0.1:"$appends" "$root" 2>httpd.log &
@@ -30,8 +30,8 @@ expect "a certificate that nobody knows" 75 '' \
 	"cspool-fetch: $url/alice/head: its certificate is not good: self-signed certificate" to_null on laptop cspool-fetch
 SSL_CERT_FILE=$scratch/tls.pem
 export SSL_CERT_FILE
-expect "another host's" 75 '' "cspool-fetch: https://127.0.0.1:$port/alice/head: its certificate is not good: *" \
-	to_null cspool-fetch --after=0 "https://127.0.0.1:$port/alice"
+expect "another host's" 75 '' "cspool-fetch: https://127.0.0.1:$web_port/alice/head: its certificate is not good: *" \
+	to_null cspool-fetch --after=0 "https://127.0.0.1:$web_port/alice"
 expect "append" 0 '' '' on mailhost pipe 'printf "Subject: one\n\n1\n" | cspool-seal | cspool-append'
 expect "and fetch" 0 '' '' on laptop cspool-sync
 is "$(on laptop count_messages)" 1 "the message is there"

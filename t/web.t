@@ -5,7 +5,7 @@ mkdir "$HOME/www" nginx
 echo 'alice:{PLAIN}secret' >nginx/passwords
 start_nginx <<EOF
 server {
-	listen 127.0.0.1:$port;
+	listen 127.0.0.1:$web_port;
 	root $HOME/www;
 	location /noranges/ { alias $HOME/www/; max_ranges 0; }
 	location /elsewhere/ { return 301 http://example.org/; }

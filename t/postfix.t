@@ -1,0 +1,105 @@
+#!/bin/sh
+# A real Postfix: .forward, mailbox_command and pipe(8), as cspool(7) and man/examples have them.
+. "$(dirname "$0")/machine.sh"
+[ -x /usr/sbin/postfix ] || skip_all "postfix is not installed"
+start_spoolhost
+
+mkdir "$scratch/postfix" "$scratch/queue" "$scratch/data"
+chown postfix "$scratch/data"
+export MAIL_CONFIG="$scratch/postfix"
+sed -E 's/^([a-z][^ ]* +[^ ]+ +[^ ]+ +[^ ]+ +)y/\1n/' /usr/share/postfix/master.cf.dist >"$MAIL_CONFIG/master.cf"
+cat >"$MAIL_CONFIG/main.cf" <<EOF
+compatibility_level = 3.6
+queue_directory = $scratch/queue
+data_directory = $scratch/data
+maillog_file = $scratch/mail.log
+maillog_file_prefixes = $scratch
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+myhostname = mail.example.org
+mydestination = example.org
+alias_maps =
+local_recipient_maps =
+recipient_delimiter = +
+minimal_backoff_time = 1s
+EOF
+postfix set-permissions >/dev/null 2>&1
+postfix start 2>/dev/null
+answers() { python3 -c "import smtplib; smtplib.SMTP('127.0.0.1', 25).quit()"; }
+await answers || skip_all "postfix does not start here: $(cat "$scratch/mail.log")"
+
+# mail SUBJECT [RECIPIENT]: over SMTP.
+mail() {
+	python3 -c "
+import smtplib, sys
+smtplib.SMTP('127.0.0.1', 25).sendmail('bob@example.org', sys.argv[2],
+    f'From: bob@example.org\r\nTo: alice@example.org\r\nSubject: {sys.argv[1]}\r\n\r\nhello\r\n')" "$1" "${2:-alice@example.org}"
+}
+queued() { postqueue -p | grep -q "alice"; }
+empty() { ! queued; }
+deferred() { postqueue -p | grep -q "($1"; }
+try_again() { postqueue -f && sleep 0.1 && "$@"; }
+
+# .forward, its line as cspool(7) prints it
+forward=$(man -P cat -l "$top/man/cspool.7" 2>/dev/null | grep -o '"|cspool-seal | ssh spool cspool-append || exit 75"')
+is "$forward" '"|cspool-seal | ssh spool cspool-append || exit 75"' "the line of cspool(7)"
+as_alice "echo '${forward%?}\"' >.forward && sed -i 's/cspool-append/cspool-append spool/' .forward"
+mail one
+ok "arrives by .forward" await has_arrived one
+ok "and has left the queue" await empty
+
+stop_spoolhost
+mail away
+ok "the spool host is away: the mail stays" await deferred 'temporary failure'
+start_spoolhost
+ok "and arrives later" await try_again has_arrived away
+
+as_alice 'mv .cspool/key .cspool/kept'
+mail keyless
+ok "no key: the mail stays" await deferred 'temporary failure'
+ok "with the reason in the log" grep -q 'cspool-seal: .*/key: no such file or directory' "$scratch/mail.log"
+as_alice 'mv .cspool/kept .cspool/key'
+ok "and arrives later" await try_again has_arrived keyless
+
+as_alice 'mv spool moved && mkdir spool'
+mount -t tmpfs -o size=64k,uid=10001 none "$scratch/alice/spool"
+as_alice 'cp -a moved/. spool; cat /dev/zero >spool/filler 2>/dev/null'
+mail full
+ok "no space: the mail stays" await deferred 'temporary failure'
+ok "with the reason in the log" grep -q 'no space left on device' "$scratch/mail.log"
+as_alice 'rm spool/filler'
+ok "and arrives later" await try_again has_arrived full
+
+chmod 000 "$scratch/alice/spool/head"
+mail denied
+ok "no permission: the mail stays" await deferred 'temporary failure'
+chmod 644 "$scratch/alice/spool/head"
+ok "and arrives later" await try_again has_arrived denied
+as_alice 'cp -a spool back'
+umount "$scratch/alice/spool"
+as_alice 'rmdir spool && mv back spool'
+is "$(subjects)" "one away keyless full denied" "each once"
+
+# Plus addresses
+as_alice "echo '\"|cspool-seal \${EXTENSION:+--mailbox=\$EXTENSION} | ssh spool cspool-append spool || exit 75\"' >.forward"
+mail plus alice+lists@example.org
+ok "a plus address" await has_arrived plus lists
+mail plain
+ok "and one without" await has_arrived plain
+
+# mailbox_command: for all users of the machine that have no .forward
+as_alice 'rm .forward'
+postconf -e 'mailbox_command = cspool-seal ${EXTENSION:+--mailbox=$EXTENSION} | ssh spool cspool-append spool || exit 75'
+postfix reload 2>/dev/null
+mail command
+ok "arrives by mailbox_command" await has_arrived command
+mail again alice+lists@example.org
+ok "for a plus address too" await has_arrived again lists
+stop_spoolhost
+mail later
+ok "the spool host is away: the mail stays" await deferred 'temporary failure'
+start_spoolhost
+ok "and arrives later" await try_again has_arrived later
+
+done_testing
