@@ -57,13 +57,15 @@ install:
 		sed "1s|.*|#!$$(command -v $(PYTHON))|" bin/$$tool > $(DESTDIR)$(PREFIX)/bin/$$tool && \
 		chmod 755 $(DESTDIR)$(PREFIX)/bin/$$tool || exit 1; \
 	done
+	install -d $(DESTDIR)$(PREFIX)/share/doc/cspool/examples
+	install -m 644 man/examples/* $(DESTDIR)$(PREFIX)/share/doc/cspool/examples
 	for page in $(PAGES); do \
 		install -d $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} && \
 		install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} || exit 1; \
 	done
 
 uninstall:
-	rm -rf $(DESTDIR)$(PREFIX)/lib/cspool
+	rm -rf $(DESTDIR)$(PREFIX)/lib/cspool $(DESTDIR)$(PREFIX)/share/doc/cspool
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,$(TOOLS))
 	for page in $(notdir $(PAGES)); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page; done
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# cspool-httpd from outside: with our tools, with curl, behind inetd's and systemd's sockets, killed.
+# cspool-httpd from outside: with our tools, with curl, killed.
 . "$(dirname "$0")/tap.sh"
 need curl
 make_homes

@@ -1,6 +1,7 @@
 # A machine of our own, in namespaces, for servers that use fixed ports and paths: sourced first, by tests that
 # only root can run. In it cspool is installed under /usr with the system's Python, as a distribution would,
-# and alice has an account, a home, and ssh to `spool`, which is the same machine.
+# and alice has an account, a home, and ssh to `spool`, which is the same machine. What is written to /etc and
+# /var/spool is gone afterwards.
 
 # shellcheck shell=sh disable=SC2154 # scratch and top are those of tap.sh, which this sources
 if [ -z "${CSPOOL_MACHINE:-}" ]; then
@@ -17,22 +18,32 @@ need ip
 
 ip link set lo up
 chmod 755 "$scratch"
-cp /etc/passwd passwd
-echo "alice:x:10001:10001::$scratch/alice:/bin/sh" >>passwd
 make -s -C "$top" install DESTDIR="$scratch/installed" PREFIX=/usr PYTHON=/usr/bin/python3
+# laid_over DIRECTORY OPTIONS
+laid_over() {
+	mount -t overlay overlay -o "$2" "$1" || skip_all "nothing can be laid over $1 here"
+}
 for directory in bin lib; do
-	mount -t overlay overlay -o "lowerdir=$scratch/installed/usr/$directory:/usr/$directory" "/usr/$directory" ||
-		skip_all "nothing can be laid over /usr here"
+	laid_over "/usr/$directory" "lowerdir=$scratch/installed/usr/$directory:/usr/$directory"
 done
-mount --bind passwd /etc/passwd
-mkdir -m 755 alice
-chown 10001:10001 alice
+mount -t tmpfs none /mnt
+for directory in etc var/spool; do
+	mkdir -p "/mnt/$directory" "/mnt/work/$directory"
+	laid_over "/$directory" "lowerdir=/$directory,upperdir=/mnt/$directory,workdir=/mnt/work/$directory"
+done
+PATH=$PATH:/usr/sbin
+for user in alice:10001 cspool:10002; do
+	name=${user%:*} id=${user#*:}
+	echo "$name:x:$id:$id::$scratch/$name:/bin/sh" >>/etc/passwd
+	echo "$name:x:$id:" >>/etc/group
+	install -d -o "$id" -g "$id" "$name"
+done
 cd / || exit 1
 
-# as_alice COMMANDS: run them in a shell of hers, as after login.
-as_alice() {
-	setpriv --reuid=10001 --regid=10001 --clear-groups env -i HOME="$scratch/alice" USER=alice \
-		PATH=/usr/bin:/bin sh -c "cd && $1"
+# as USER COMMANDS: run them in a shell of that user, as after login.
+as() {
+	setpriv --reuid="$1" --regid="$1" --clear-groups env -i HOME="$scratch/$1" USER="$1" \
+		PATH=/usr/bin:/bin sh -c "cd && $2"
 }
 
 # start_spoolhost: sshd on port 22, for alice.
@@ -42,7 +53,7 @@ start_spoolhost() {
 	/usr/sbin/sshd -D -e -h "$scratch/hostkey" -f /dev/null -o UsePAM=no -o PidFile=none -o ListenAddress=127.0.0.1 \
 		2>"$scratch/sshd.log" &
 	spoolhost=$!
-	await as_alice 'ssh spool true'
+	await as alice 'cspool-fetch --after=0 spool: >/dev/null'
 }
 
 stop_spoolhost() {
@@ -50,17 +61,29 @@ stop_spoolhost() {
 	wait "$spoolhost"
 }
 
-as_alice 'mkdir -m 700 .ssh .cspool laptop && ssh-keygen -q -t ed25519 -N "" -f .ssh/id_ed25519
-cp .ssh/id_ed25519.pub .ssh/authorized_keys
+as alice 'mkdir -m 700 .ssh .cspool laptop && ssh-keygen -q -t ed25519 -N "" -f .ssh/id_ed25519
+echo "restrict,command=\"cspool-shell --append --fetch spool\" $(cat .ssh/id_ed25519.pub)" >.ssh/authorized_keys
 printf "Host spool\nHostName 127.0.0.1\nStrictHostKeyChecking accept-new\nLogLevel ERROR\n" >.ssh/config
 cspool-mkspool spool
 cspool-keygen .cspool/key && CSPOOL_HOME=laptop cspool-keygen laptop/key && cp laptop/key.pub .cspool/recipient
 echo ~/spool >laptop/spool && export CSPOOL_HOME=laptop && cspool-sync && cspool-trust .cspool/key.pub && cspool-sync'
 
-# subjects [MAILBOX]: of the messages that have arrived on alice's machine, in order.
+# For bob, who has no account, the user cspool delivers, with the script of the examples, and has all spools.
+make_bob() {
+	install -D -m 755 "$top/man/examples/deliver" /etc/cspool/deliver
+	install -d -o cspool -g cspool /etc/cspool/bob /var/spool/cspool
+	as cspool 'mkdir -m 700 laptop && cspool-keygen laptop/key
+	cd /etc/cspool/bob && cspool-keygen key && cp ~/laptop/key.pub recipient
+	cspool-mkspool /var/spool/cspool/bob && echo /var/spool/cspool/bob | tee spool >~/laptop/spool
+	export CSPOOL_HOME=~/laptop && cspool-sync && cspool-trust key.pub && cspool-sync'
+}
+
+# subjects USER [MAILBOX]: of the messages that have arrived on the laptop of alice, or of bob in the care of cspool.
 subjects() {
-	as_alice "export CSPOOL_HOME=laptop && cspool-sync; printf '%s\r\n' 'a EXAMINE \"${1:-INBOX}\"' \
+	as "$1" "export CSPOOL_HOME=laptop && cspool-sync; printf '%s\r\n' 'a EXAMINE \"${2:-INBOX}\"' \
 		'b FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT)]' 'c LOGOUT' | cspool-imapd --preauth" |
 		tr -d '\r' | sed -n 's/^Subject: //p' | tr '\n' ' ' | sed 's/ $//'
 }
-has_arrived() { subjects "${2:-INBOX}" | grep -qw "$1"; }
+
+# has USER SUBJECT [MAILBOX]
+has() { subjects "$1" "${3:-INBOX}" | grep -qw "$2"; }

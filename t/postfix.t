@@ -36,70 +36,89 @@ import smtplib, sys
 smtplib.SMTP('127.0.0.1', 25).sendmail('bob@example.org', sys.argv[2],
     f'From: bob@example.org\r\nTo: alice@example.org\r\nSubject: {sys.argv[1]}\r\n\r\nhello\r\n')" "$1" "${2:-alice@example.org}"
 }
-queued() { postqueue -p | grep -q "alice"; }
-empty() { ! queued; }
+empty() { postqueue -p | grep -q empty; }
 deferred() { postqueue -p | grep -q "($1"; }
 try_again() { postqueue -f && sleep 0.1 && "$@"; }
 
 # .forward, its line as cspool(7) prints it
 forward=$(man -P cat -l "$top/man/cspool.7" 2>/dev/null | grep -o '"|cspool-seal | ssh spool cspool-append || exit 75"')
 is "$forward" '"|cspool-seal | ssh spool cspool-append || exit 75"' "the line of cspool(7)"
-as_alice "echo '${forward%?}\"' >.forward && sed -i 's/cspool-append/cspool-append spool/' .forward"
+as alice "echo '$forward' >.forward"
 mail one
-ok "arrives by .forward" await has_arrived one
+ok "arrives by .forward" await has alice one
 ok "and has left the queue" await empty
 
 stop_spoolhost
 mail away
 ok "the spool host is away: the mail stays" await deferred 'temporary failure'
 start_spoolhost
-ok "and arrives later" await try_again has_arrived away
+ok "and arrives later" await try_again has alice away
 
-as_alice 'mv .cspool/key .cspool/kept'
+as alice 'mv .cspool/key .cspool/kept'
 mail keyless
 ok "no key: the mail stays" await deferred 'temporary failure'
 ok "with the reason in the log" grep -q 'cspool-seal: .*/key: no such file or directory' "$scratch/mail.log"
-as_alice 'mv .cspool/kept .cspool/key'
-ok "and arrives later" await try_again has_arrived keyless
+as alice 'mv .cspool/kept .cspool/key'
+ok "and arrives later" await try_again has alice keyless
 
-as_alice 'mv spool moved && mkdir spool'
+as alice 'mv spool moved && mkdir spool'
 mount -t tmpfs -o size=64k,uid=10001 none "$scratch/alice/spool"
-as_alice 'cp -a moved/. spool; cat /dev/zero >spool/filler 2>/dev/null'
+as alice 'cp -a moved/. spool; cat /dev/zero >spool/filler 2>/dev/null'
 mail full
 ok "no space: the mail stays" await deferred 'temporary failure'
 ok "with the reason in the log" grep -q 'no space left on device' "$scratch/mail.log"
-as_alice 'rm spool/filler'
-ok "and arrives later" await try_again has_arrived full
+as alice 'rm spool/filler'
+ok "and arrives later" await try_again has alice full
 
 chmod 000 "$scratch/alice/spool/head"
 mail denied
 ok "no permission: the mail stays" await deferred 'temporary failure'
 chmod 644 "$scratch/alice/spool/head"
-ok "and arrives later" await try_again has_arrived denied
-as_alice 'cp -a spool back'
+ok "and arrives later" await try_again has alice denied
+as alice 'cp -a spool back'
 umount "$scratch/alice/spool"
-as_alice 'rmdir spool && mv back spool'
-is "$(subjects)" "one away keyless full denied" "each once"
+as alice 'rmdir spool && mv back spool'
+is "$(subjects alice)" "one away keyless full denied" "each once"
 
 # Plus addresses
-as_alice "echo '\"|cspool-seal \${EXTENSION:+--mailbox=\$EXTENSION} | ssh spool cspool-append spool || exit 75\"' >.forward"
+as alice "echo '\"|cspool-seal \${EXTENSION:+--mailbox=\$EXTENSION} | ssh spool cspool-append || exit 75\"' >.forward"
 mail plus alice+lists@example.org
-ok "a plus address" await has_arrived plus lists
+ok "a plus address" await has alice plus lists
 mail plain
-ok "and one without" await has_arrived plain
+ok "and one without" await has alice plain
 
 # mailbox_command: for all users of the machine that have no .forward
-as_alice 'rm .forward'
-postconf -e 'mailbox_command = cspool-seal ${EXTENSION:+--mailbox=$EXTENSION} | ssh spool cspool-append spool || exit 75'
+as alice 'rm .forward'
+postconf -e 'mailbox_command = cspool-seal ${EXTENSION:+--mailbox=$EXTENSION} | ssh spool cspool-append || exit 75'
 postfix reload 2>/dev/null
 mail command
-ok "arrives by mailbox_command" await has_arrived command
+ok "arrives by mailbox_command" await has alice command
 mail again alice+lists@example.org
-ok "for a plus address too" await has_arrived again lists
+ok "for a plus address too" await has alice again lists
 stop_spoolhost
 mail later
 ok "the spool host is away: the mail stays" await deferred 'temporary failure'
 start_spoolhost
-ok "and arrives later" await try_again has_arrived later
+ok "and arrives later" await try_again has alice later
+
+# pipe(8), with the lines and the script of the examples: bob has no account.
+make_bob
+cat "$top/man/examples/master.cf" >>"$MAIL_CONFIG/master.cf"
+echo 'bob@example.net bob' >users
+postmap users
+postconf -e 'virtual_mailbox_domains = example.net' "virtual_mailbox_maps = hash:$PWD/users" \
+	"$(sed -n 's/^#\t\(virtual_transport.*\)/\1/p' "$top/man/examples/master.cf")" \
+	"$(sed -n 's/^#\t\(cspool_dest.*\)/\1/p' "$top/man/examples/master.cf")"
+postfix reload 2>/dev/null
+mail piped bob@example.net
+mail plus bob+lists@example.net
+ok "arrives by pipe(8)" await has cspool piped
+ok "for a plus address too" await has cspool plus lists
+mv /etc/cspool/bob/key /etc/cspool/bob/kept
+mail bobless bob@example.net
+ok "no key: the mail stays" await deferred 'temporary failure'
+mv /etc/cspool/bob/kept /etc/cspool/bob/key
+ok "and arrives later" await try_again has cspool bobless
+is "$(subjects cspool)" "piped bobless" "each once"
 
 done_testing

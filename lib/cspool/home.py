@@ -4,14 +4,25 @@ Every value can be given to a tool by an option instead.
 """
 
 import os
+from contextlib import suppress
 
 from .errors import BadConfig, NoInput
 
 
 def path(name: str) -> str:
     """Return the path of the file `name` in CSPOOL_HOME, or in ~/.cspool."""
-    directory = os.environ.get("CSPOOL_HOME") or os.path.join(os.path.expanduser("~"), ".cspool")
-    return os.path.join(directory, name)
+    return os.path.join(os.environ.get("CSPOOL_HOME") or os.path.join(_user(), ".cspool"), name)
+
+
+def _user() -> str:
+    """Return the user's home directory: HOME, or that of passwd(5) if HOME is somebody else's directory."""
+    directory = os.path.expanduser("~")
+    with suppress(OSError, KeyError):
+        if os.stat(directory).st_uid != os.getuid():  # inetd(8) and sudo(8) may leave us that of who started them
+            import pwd
+
+            return pwd.getpwuid(os.getuid()).pw_dir
+    return directory
 
 
 def value(name: str) -> str:

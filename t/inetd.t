@@ -1,0 +1,77 @@
+#!/bin/sh
+# A real inetd, xinetd, and the sockets of systemd, with the lines and units of the examples.
+. "$(dirname "$0")/machine.sh"
+need inetd xinetd systemd-socket-activate systemd-analyze curl
+examples=$top/man/examples
+mount -t tmpfs none /usr/local/bin && ln -s /usr/bin/cspool-* /usr/local/bin
+ip address add 192.0.2.1/32 dev lo
+as alice 'mv .cspool mailhost && mv laptop .cspool
+printf "Subject: one\n\n1\n" | CSPOOL_HOME=mailhost cspool-seal | cspool-append && cspool-sync
+echo secret | cspool-imapd --set-password'
+as cspool 'mkdir spools && cspool-mkspool spools/alice && cspool-httpd --new-token=fetch spools alice' >token
+ln -s "$scratch/cspool/spools" /var/spool/cspool
+
+# serve COMMAND...: a server in the foreground, started with a HOME that is not alice's.
+serve() {
+	HOME=/root "$@" >>"$scratch/servers.log" 2>&1 &
+	server=$!
+}
+stop() {
+	kill $server
+	wait $server 2>/dev/null
+}
+# read_mail PORT [ADDRESS]: log in and read a subject, as a mail client does.
+read_mail() {
+	python3 -c "
+import imaplib, sys
+try:
+    server = imaplib.IMAP4(sys.argv[2], int(sys.argv[1]))
+    server.login('alice', 'secret')
+    server.select()
+    print(server.fetch('1', 'BODY[HEADER.FIELDS (SUBJECT)]')[1][0][1].decode().strip())
+    server.logout()
+except imaplib.IMAP4.error as error:
+    sys.exit(str(error))" "$1" "${2:-127.0.0.1}"
+}
+get_head() { curl -sf -o got -u "alice:$(cat token)" "http://127.0.0.1:$1/alice/head" && cmp got "$scratch/cspool/spools/alice/head"; }
+turned_away='*\* BYE \[UNAVAILABLE\] the client is not on this machine, and its password would be readable on the way*'
+
+serve inetd -i "$examples/inetd.conf"
+ok "inetd: a client of IMAP" await read_mail 143
+ok "inetd: cspool-httpd" await get_head 3999
+stop
+sed 's/^127.0.0.1://' "$examples/inetd.conf" >open.conf
+serve inetd -i "$PWD/open.conf"
+ok "inetd at all addresses: a client here" await read_mail 143
+expect "one elsewhere is turned away" 1 '' "$turned_away" read_mail 143 192.0.2.1
+stop
+sed 's/cspool-imapd$/& --remote/' open.conf >remote.conf
+serve inetd -i "$PWD/remote.conf"
+await read_mail 143
+expect "but for --remote" 0 'Subject: one' '' read_mail 143 192.0.2.1
+stop
+
+serve xinetd -dontfork -f "$examples/xinetd.conf" -pidfile "$PWD/xinetd.pid"
+ok "xinetd: a client of IMAP" await read_mail 143
+stop
+
+# What a unit says.
+unit() { sed -n "s/^$2=//p" "$examples/$1"; }
+listen=$(unit cspool-imapd.socket ListenStream)
+# shellcheck disable=SC2046 # the words of a command
+serve setpriv --reuid=alice --regid=alice --clear-groups \
+	systemd-socket-activate --inetd --accept --listen="$listen" $(unit cspool-imapd@.service ExecStart)
+ok "systemd: a client of IMAP" await read_mail "${listen#*:}"
+stop
+listen=$(unit cspool-httpd.socket ListenStream)
+# shellcheck disable=SC2046
+serve setpriv --reuid="$(unit cspool-httpd.service User)" --regid=cspool --clear-groups \
+	systemd-socket-activate --listen="$listen" $(unit cspool-httpd.service ExecStart)
+ok "systemd: cspool-httpd" await get_head "${listen#*:}"
+ok "and more than once" get_head "${listen#*:}"
+stop
+cp "$examples"/*.socket "$examples"/*.service .
+systemd-analyze verify ./*.socket ./*.service 2>&1 | grep cspool >complaints
+is "$(cat complaints)" "" "systemd knows all that the units say"
+
+done_testing
