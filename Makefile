@@ -3,12 +3,16 @@
 # make check       all tests (CSPOOL_CORPUS=directory: also on the mail there)
 # make lint        style, types, shell, manual pages
 # make install     PREFIX=/usr/local DESTDIR= PYTHON=python3 (which must have PyNaCl and docopt)
-# make uninstall clean dist
+# make dist        a release archive
+# make deb         a package for Debian
+# make uninstall clean
 
 PYTHON = python3
 VENV = .venv
 PREFIX = /usr/local
 DESTDIR =
+OUT = .
+MAINTAINER = cspool <root@localhost>
 
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lib/cspool/__init__.py)
 TOOLS := $(wildcard bin/cspool-*)
@@ -46,7 +50,7 @@ lint: $(VENV)/ready-for-tests
 	ruff check .
 	ruff format --check .
 	mypy
-	shellcheck -x .ci/run t/*.sh t/*.t
+	shellcheck -x .ci/run .debian/p* man/examples/deliver t/*.sh t/*.t
 	mandoc -Tlint -W warning $(PAGES)
 
 install:
@@ -57,12 +61,14 @@ install:
 		sed "1s|.*|#!$$(command -v $(PYTHON))|" bin/$$tool > $(DESTDIR)$(PREFIX)/bin/$$tool && \
 		chmod 755 $(DESTDIR)$(PREFIX)/bin/$$tool || exit 1; \
 	done
-	install -d $(DESTDIR)$(PREFIX)/share/doc/cspool/examples
-	install -m 644 man/examples/* $(DESTDIR)$(PREFIX)/share/doc/cspool/examples
+	$(PYTHON) -m compileall -q -s "$(DESTDIR)" $(DESTDIR)$(PREFIX)/lib/cspool
 	for page in $(PAGES); do \
 		install -d $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} && \
 		install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} || exit 1; \
 	done
+	install -d $(DESTDIR)$(PREFIX)/share/doc/cspool/examples
+	install -m 644 man/examples/* $(DESTDIR)$(PREFIX)/share/doc/cspool/examples
+	sed -i 's|/usr/local|$(PREFIX)|g' $(DESTDIR)$(PREFIX)/share/man/man?/cspool* $(DESTDIR)$(PREFIX)/share/doc/cspool/examples/*
 
 uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/lib/cspool $(DESTDIR)$(PREFIX)/share/doc/cspool
@@ -70,10 +76,25 @@ uninstall:
 	for page in $(notdir $(PAGES)); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page; done
 
 dist:
-	git archive --prefix=cspool-$(VERSION)/ -o cspool-$(VERSION).tar.gz HEAD
+	tar -czf $(OUT)/cspool-$(VERSION).tar.gz --exclude=__pycache__ --sort=name --owner=0 --group=0 --numeric-owner \
+		--transform='s,^,cspool-$(VERSION)/,' \
+		.ci .debian .gitignore .mypy.ini .pytest.ini .ruff.toml .shellcheckrc COPYING Makefile NEWS README bin lib man t
+
+deb:
+	rm -rf $(OUT)/.deb
+	$(MAKE) --no-print-directory install DESTDIR=$(OUT)/.deb PREFIX=/usr PYTHON=/usr/bin/python3
+	find $(OUT)/.deb -name __pycache__ -prune -exec rm -rf {} +
+	gzip -9n $(OUT)/.deb/usr/share/man/man*/*
+	install -m 644 COPYING $(OUT)/.deb/usr/share/doc/cspool/copyright
+	gzip -9nc NEWS > $(OUT)/.deb/usr/share/doc/cspool/NEWS.gz
+	install -d $(OUT)/.deb/DEBIAN
+	sed 's/@VERSION@/$(VERSION)/; s/@MAINTAINER@/$(MAINTAINER)/' .debian/control > $(OUT)/.deb/DEBIAN/control
+	install -m 755 .debian/postinst .debian/prerm $(OUT)/.deb/DEBIAN
+	dpkg-deb --root-owner-group --build $(OUT)/.deb $(OUT)/cspool_$(VERSION)_all.deb
+	rm -rf $(OUT)/.deb
 
 clean:
 	rm -rf $(VENV) .demo .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: all demo check lint install uninstall dist clean
+.PHONY: all demo check lint install uninstall dist deb clean

@@ -8,7 +8,7 @@ make_bob
 for file in passwd group; do grep -q ^Debian-exim: /etc/$file || echo "Debian-exim:x:10003:10003::/:/bin/false" >>/etc/$file; done
 mkdir -p /etc/exim4
 install -d -o Debian-exim "$scratch/exim"
-example() { sed -n "/^begin $1/,/^begin/p" "$top/man/examples/exim.conf" | grep -v ^begin; }
+example() { sed -n "/^begin $1/,/^begin/p" "/usr/share/doc/cspool/examples/exim.conf" | grep -v ^begin; }
 cat >/etc/exim4/exim4.conf <<END
 exim_path = $(command -v exim4)
 keep_environment =
@@ -33,7 +33,7 @@ mail() { printf 'From: x@example.net\nSubject: %s\n\nhello\n' "$1" | exim4 -odf 
 queued() { exim4 -bp | grep -q "$1"; }
 try_again() { exim4 -qff && sleep 0.1 && "$@"; }
 
-man -P cat -l "$top/man/cspool.7" | grep -o "\"|/bin/sh -c .*\"" >"$scratch/alice/.forward"
+man -P cat cspool | grep -o "\"|/bin/sh -c .*\"" >"$scratch/alice/.forward"
 chown alice "$scratch/alice/.forward"
 mail one alice@mail.example.org
 ok "arrives by .forward" has alice one

@@ -92,7 +92,6 @@ expect "one token for both" 0 '' '' on mailhost pipe 'cspool-seal <message | csp
 CSPOOL_HOME=$HOME/desktop cspool-fetch --follow >followed &
 pids="$pids $!"
 follower=$!
-await grep -q "wait" access.log || true
 await test -s followed
 sleep 1
 before=$(wc -c <followed)

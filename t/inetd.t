@@ -2,8 +2,7 @@
 # A real inetd, xinetd, and the sockets of systemd, with the lines and units of the examples.
 . "$(dirname "$0")/machine.sh"
 need inetd xinetd systemd-socket-activate systemd-analyze curl
-examples=$top/man/examples
-mount -t tmpfs none /usr/local/bin && ln -s /usr/bin/cspool-* /usr/local/bin
+examples=/usr/share/doc/cspool/examples
 ip address add 192.0.2.1/32 dev lo
 as alice 'mv .cspool mailhost && mv laptop .cspool
 printf "Subject: one\n\n1\n" | CSPOOL_HOME=mailhost cspool-seal | cspool-append && cspool-sync

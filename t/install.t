@@ -8,8 +8,11 @@ expect "make install" 0 '*' '' make -C "$top" install DESTDIR="$scratch/root" PR
 bin=$scratch/root/opt/cspool/bin
 is "$(head -1 "$bin/cspool-seal")" "#!$python" "the interpreter is fixed"
 is "$(cd "$bin" && echo *)" "$(cd "$top/bin" && echo *)" "all tools are there"
-ok "manual pages are where man looks" test -f "$scratch/root/opt/cspool/share/man/man8/cspool-imapd.8"
 PATH=$bin:/usr/bin:/bin
+if command -v man >/dev/null; then
+	is "$(man -w cspool-imapd)" "$scratch/root/opt/cspool/share/man/man8/cspool-imapd.8" "man finds the manual"
+fi
+ok "which names what is installed" grep -q /opt/cspool/bin/cspool-imapd "$scratch/root/opt/cspool/share/man/man8/cspool-imapd.8"
 expect "an installed tool runs" 0 "cspool-keygen *" '' cspool-keygen --version
 make_homes
 printf 'Subject: one\n\n1\n' | deliver

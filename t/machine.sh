@@ -1,36 +1,13 @@
-# A machine of our own, in namespaces, for servers that use fixed ports and paths: sourced first, by tests that
-# only root can run. In it cspool is installed under /usr with the system's Python, as a distribution would,
-# and alice has an account, a home, and ssh to `spool`, which is the same machine. What is written to /etc and
-# /var/spool is gone afterwards.
+# A machine of our own for mail servers and the like: sourced first, by tests that only root can run. In it cspool
+# is installed under /usr with the system's Python, as a distribution would, and alice has an account, a home, and
+# ssh to `spool`, which is the same machine.
 
-# shellcheck shell=sh disable=SC2154 # scratch and top are those of tap.sh, which this sources
-if [ -z "${CSPOOL_MACHINE:-}" ]; then
-	if [ "$(id -u)" -eq 0 ] && unshare --mount --net --pid --fork --mount-proc true 2>/dev/null; then
-		CSPOOL_MACHINE=yes exec unshare --mount --net --pid --fork --mount-proc --kill-child sh "$0"
-	fi
-	. "$(dirname "$0")/tap.sh"
-	skip_all "only root can make a machine of its own"
-fi
-. "$(dirname "$0")/tap.sh"
-need ip
-/usr/bin/python3 -c 'import nacl, docopt, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-	skip_all "the distribution's python3-nacl and python3-docopt are not installed"
-
+# shellcheck shell=sh disable=SC2154 # scratch and top are those of tap.sh
+. "$(dirname "$0")/own.sh"
+need ip man
 ip link set lo up
 chmod 755 "$scratch"
-make -s -C "$top" install DESTDIR="$scratch/installed" PREFIX=/usr PYTHON=/usr/bin/python3
-# laid_over DIRECTORY OPTIONS
-laid_over() {
-	mount -t overlay overlay -o "$2" "$1" || skip_all "nothing can be laid over $1 here"
-}
-for directory in bin lib; do
-	laid_over "/usr/$directory" "lowerdir=$scratch/installed/usr/$directory:/usr/$directory"
-done
-mount -t tmpfs none /mnt
-for directory in etc var/spool; do
-	mkdir -p "/mnt/$directory" "/mnt/work/$directory"
-	laid_over "/$directory" "lowerdir=/$directory,upperdir=/mnt/$directory,workdir=/mnt/work/$directory"
-done
+make -s -C "$top" install PREFIX=/usr PYTHON=/usr/bin/python3
 PATH=$PATH:/usr/sbin
 for user in alice:10001 cspool:10002; do
 	name=${user%:*} id=${user#*:}
@@ -70,7 +47,7 @@ echo ~/spool >laptop/spool && export CSPOOL_HOME=laptop && cspool-sync && cspool
 
 # For bob, who has no account, the user cspool delivers, with the script of the examples, and has all spools.
 make_bob() {
-	install -D -m 755 "$top/man/examples/deliver" /etc/cspool/deliver
+	install -D -m 755 "/usr/share/doc/cspool/examples/deliver" /etc/cspool/deliver
 	install -d -o cspool -g cspool /etc/cspool/bob /var/spool/cspool
 	as cspool 'mkdir -m 700 laptop && cspool-keygen laptop/key
 	cd /etc/cspool/bob && cspool-keygen key && cp ~/laptop/key.pub recipient

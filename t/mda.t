@@ -3,7 +3,7 @@
 . "$(dirname "$0")/machine.sh"
 need procmail maildrop
 start_spoolhost
-examples=$top/man/examples
+examples=/usr/share/doc/cspool/examples
 install -m 644 "$examples/procmailrc" "$scratch/alice/.procmailrc"
 install -m 600 -o alice "$examples/mailfilter" "$scratch/alice/.mailfilter"
 

@@ -41,7 +41,7 @@ deferred() { postqueue -p | grep -q "($1"; }
 try_again() { postqueue -f && sleep 0.1 && "$@"; }
 
 # .forward, its line as cspool(7) prints it
-forward=$(man -P cat -l "$top/man/cspool.7" 2>/dev/null | grep -o '"|cspool-seal | ssh spool cspool-append || exit 75"')
+forward=$(man -P cat cspool | grep -o '"|cspool-seal | ssh spool cspool-append || exit 75"')
 is "$forward" '"|cspool-seal | ssh spool cspool-append || exit 75"' "the line of cspool(7)"
 as alice "echo '$forward' >.forward"
 mail one
@@ -103,12 +103,12 @@ ok "and arrives later" await try_again has alice later
 
 # pipe(8), with the lines and the script of the examples: bob has no account.
 make_bob
-cat "$top/man/examples/master.cf" >>"$MAIL_CONFIG/master.cf"
+cat "/usr/share/doc/cspool/examples/master.cf" >>"$MAIL_CONFIG/master.cf"
 echo 'bob@example.net bob' >users
 postmap users
 postconf -e 'virtual_mailbox_domains = example.net' "virtual_mailbox_maps = hash:$PWD/users" \
-	"$(sed -n 's/^#\t\(virtual_transport.*\)/\1/p' "$top/man/examples/master.cf")" \
-	"$(sed -n 's/^#\t\(cspool_dest.*\)/\1/p' "$top/man/examples/master.cf")"
+	"$(sed -n 's/^#\t\(virtual_transport.*\)/\1/p' "/usr/share/doc/cspool/examples/master.cf")" \
+	"$(sed -n 's/^#\t\(cspool_dest.*\)/\1/p' "/usr/share/doc/cspool/examples/master.cf")"
 postfix reload 2>/dev/null
 mail piped bob@example.net
 mail plus bob+lists@example.net
