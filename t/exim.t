@@ -2,7 +2,6 @@
 # A real Exim: the .forward of cspool(7), and the router and the transport of the examples.
 . "$(dirname "$0")/machine.sh"
 need exim4
-start_spoolhost
 make_bob
 
 for file in passwd group; do grep -q ^Debian-exim: /etc/$file || echo "Debian-exim:x:10003:10003::/:/bin/false" >>/etc/$file; done

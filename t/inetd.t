@@ -4,9 +4,8 @@
 need inetd xinetd systemd-socket-activate systemd-analyze curl
 examples=/usr/share/doc/cspool/examples
 ip address add 192.0.2.1/32 dev lo
-as alice 'mv .cspool mailhost && mv laptop .cspool
-printf "Subject: one\n\n1\n" | CSPOOL_HOME=mailhost cspool-seal | cspool-append && cspool-sync
-echo secret | cspool-imapd --set-password'
+echo Subject: one | as alice 'cspool-seal | ssh spool cspool-append'
+as alice 'mv .cspool mailhost && mv laptop .cspool && cspool-sync && echo secret | cspool-imapd --set-password'
 as cspool 'mkdir spools && cspool-mkspool spools/alice && cspool-httpd --new-token=fetch spools alice' >token
 ln -s "$scratch/cspool/spools" /var/spool/cspool
 

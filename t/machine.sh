@@ -1,6 +1,6 @@
 # A machine of our own for mail servers and the like: sourced first, by tests that only root can run. In it cspool
-# is installed under /usr with the system's Python, as a distribution would, and alice has an account, a home, and
-# ssh to `spool`, which is the same machine.
+# is installed under /usr with the system's Python, as a distribution would, and alice has an account that is set
+# up as the README says: for a spool host, for a mail host, and, in ~/laptop, for her own machine.
 
 # shellcheck shell=sh disable=SC2154 # scratch and top are those of tap.sh
 . "$(dirname "$0")/own.sh"
@@ -15,7 +15,6 @@ for user in alice:10001 cspool:10002; do
 	echo "$name:x:$id:" >>/etc/group
 	install -d -o "$id" -g "$id" "$name"
 done
-cd / || exit 1
 
 # as USER COMMANDS: run them in a shell of that user, as after login.
 as() {
@@ -38,12 +37,13 @@ stop_spoolhost() {
 	wait "$spoolhost"
 }
 
-as alice 'mkdir -m 700 .ssh .cspool laptop && ssh-keygen -q -t ed25519 -N "" -f .ssh/id_ed25519
-echo "restrict,command=\"cspool-shell --append --fetch spool\" $(cat .ssh/id_ed25519.pub)" >.ssh/authorized_keys
-printf "Host spool\nHostName 127.0.0.1\nStrictHostKeyChecking accept-new\nLogLevel ERROR\n" >.ssh/config
-cspool-mkspool spool
-cspool-keygen .cspool/key && CSPOOL_HOME=laptop cspool-keygen laptop/key && cp laptop/key.pub .cspool/recipient
-echo ~/spool >laptop/spool && export CSPOOL_HOME=laptop && cspool-sync && cspool-trust .cspool/key.pub && cspool-sync'
+as alice 'mkdir -m 700 .ssh laptop && ssh-keygen -q -t ed25519 -N "" -f .ssh/id_ed25519 && cp .ssh/id_ed25519.pub .
+printf "Host spool\nHostName 127.0.0.1\nStrictHostKeyChecking accept-new\nLogLevel ERROR\n" >.ssh/config'
+as alice "set -e; $(readme 'The spool host, in an account')"
+start_spoolhost
+as alice "export CSPOOL_HOME=laptop; $(readme 'Your first machine')" >setup.log 2>&1 || cat setup.log
+as alice "set -e; cp laptop/key.pub alice.pub; $(readme 'The mail host, in the account')
+cp .cspool/key.pub mailhost.pub; export CSPOOL_HOME=laptop; $(readme 'The mail host, in the account' 2)"
 
 # For bob, who has no account, the user cspool delivers, with the script of the examples, and has all spools.
 make_bob() {

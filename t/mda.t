@@ -2,7 +2,6 @@
 # procmail and maildrop, with their examples: a mailing list to its own mailbox, and what fails stays with the mail server.
 . "$(dirname "$0")/machine.sh"
 need procmail maildrop
-start_spoolhost
 examples=/usr/share/doc/cspool/examples
 install -m 644 "$examples/procmailrc" "$scratch/alice/.procmailrc"
 install -m 600 -o alice "$examples/mailfilter" "$scratch/alice/.mailfilter"

@@ -31,6 +31,13 @@ for home in laptop desktop; do echo "both:" >"$HOME/$home/spool"; done
 on laptop imap 'a SELECT INBOX' 'b STORE 1 +FLAGS (\Flagged)' >/dev/null
 expect "both ways" 0 '' '' on laptop cspool-sync
 
+cp "$HOME/laptop/key" other.key
+for given in both: both:spool; do
+	expect "cspool-setup of $given" 0 '*' '' on "set$given" cspool-setup --key=other.key "$given"
+done
+expect "and of a first machine, which the spool is not for" 73 '*' "cspool-setup: both:spool: a spool with mail in it: *" \
+	on first cspool-setup both:spool
+
 only_fetch='cspool-shell: this key is only for cspool-fetch'
 expect "a key for fetching does not append" 77 '' "$only_fetch" on mailhost pipe "$mail fetches:"
 expect "nor the other way round" 77 '' 'cspool-shell: this key is only for cspool-append' \

@@ -201,3 +201,10 @@ imap() {
 count_messages() {
 	imap 'a STATUS INBOX (MESSAGES)' | sed -n 's/.*MESSAGES \([0-9]*\).*/\1/p'
 }
+
+# readme START [N]: the commands of the README's paragraph that starts like this, or of the Nth block of them.
+readme() {
+	awk -v start="$1" -v n="${2:-1}" 'index($0, start) == 1 { found = 1 }
+		found && /^    / { inside = 1; if (block == n - 1) print substr($0, 5); next }
+		inside { inside = 0; if (++block == n) exit }' "$top/README"
+}
