@@ -62,8 +62,10 @@ def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
         except OSError as error:
             raise TryAgain(f"ssh: {(error.strerror or 'cannot be run').lower()}") from None
         # Whoever stops us means ssh too, and the tool at its far end.
-        signal.signal(signal.SIGTERM, lambda signum, _: os.kill(child, signum))
+        signal.signal(signal.SIGTERM, lambda *_: _end_with(child))
         ended = stays and _ended_with_reader(child)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # before its number can be another's
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         said.seek(0)
         text = said.read(SAID_MAX).decode(errors="replace")
@@ -78,6 +80,13 @@ def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
     if status == 0 or status in SYSEXITS:
         return status
     raise TryAgain(f"{host}: ssh ended with status {status}")
+
+
+def _end_with(child: int) -> None:
+    """End a child and ourselves by SIGTERM, which is no trouble of ssh's to speak of."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for pid in (child, os.getpid()):
+        os.kill(pid, signal.SIGTERM)
 
 
 def _why(text: str) -> str:
