@@ -70,6 +70,8 @@ ok "and arrives later" await try_again has alice full
 chmod 000 "$scratch/alice/spool/head"
 mail denied
 ok "no permission: the mail stays" await deferred 'temporary failure'
+ok "with the reason in the log" grep -q 'cspool-append: .*/spool/head: permission denied' "$scratch/mail.log"
+expect "and for who would read it" 77 '' 'cspool-fetch: spool/head: permission denied' as alice 'cspool-fetch --after=0 spool'
 chmod 644 "$scratch/alice/spool/head"
 ok "and arrives later" await try_again has alice denied
 as alice 'cp -a spool back'
@@ -97,6 +99,21 @@ mail later
 ok "the spool host is away: the mail stays" await deferred 'temporary failure'
 start_spoolhost
 ok "and arrives later" await try_again has alice later
+
+# Postfix is killed in the middle of something: nothing is lost, and all is delivered once.
+as alice "$(readme 'The mail host, in the account' | grep forward)"
+for round in 1 2 3 4 5 6; do
+	mail "crash$round"
+	python3 -c "import time; time.sleep($round * 0.06)"
+	pkill -9 -x 'master|local|qmgr|pickup|cleanup|smtpd'
+	rm -f "$scratch/queue/pid/master.pid"
+	postfix start 2>/dev/null
+	await answers
+done
+for round in 1 2 3 4 5 6; do await try_again has alice "crash$round"; done
+ok "and leaves the queue" await empty
+is "$(subjects alice | tr ' ' '\n' | grep crash | sort | tr '\n' ' ')" "crash1 crash2 crash3 crash4 crash5 crash6 " \
+	"killed in the middle: each once"
 
 # pipe(8), with the lines and the script of the examples: bob has no account.
 make_bob

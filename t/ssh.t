@@ -77,4 +77,26 @@ chmod +x bin/cut-off
 expect "an answer cut off" 75 '' 'cspool-apply: standard input: cut off after frame *' \
 	on laptop pipe "cut-off spoolhost cspool-fetch --after=0 ~/spool | cspool-apply"
 
+# sshd is killed with all its sessions in the middle of something: nothing is lost, and all is delivered once.
+{ printf 'Subject: large\n\n' && head -c 3000000 /dev/urandom | base64; } >large
+well=0
+for round in 1 2 3 4 5 6 7 8; do
+	sed "1s/.*/Subject: crash $round/" large >message
+	on mailhost pipe 'cspool-seal <message | cspool-append' 2>/dev/null &
+	appending=$!
+	on laptop cspool-sync 2>/dev/null &
+	syncing=$!
+	python3 -c "import time; time.sleep(0.1 + $round * 0.05)"
+	crash_sshd
+	for job in $appending $syncing; do
+		wait "$job"
+		case $? in 0 | 75) well=$((well + 1)) ;; esac
+	done
+	restart_sshd
+	on mailhost pipe 'cspool-seal <message | cspool-append'
+done
+is "$well" 16 "killed in the middle: 0 or 75"
+expect "and is back" 0 '' '' on laptop cspool-sync
+is "$(on laptop imap 'a SELECT INBOX' 'b SEARCH SUBJECT crash' | sed -n 's/^\* SEARCH//p' | wc -w)" 8 "all delivered once"
+
 done_testing

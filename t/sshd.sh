@@ -7,6 +7,23 @@ sshd=$(command -v sshd || echo /usr/sbin/sshd)
 [ -x "$sshd" ] || skip_all "sshd is not installed"
 [ "$(id -u)" -ne 0 ] || mkdir -p /run/sshd
 
+restart_sshd() {
+	"$sshd" -D -e -f "$scratch/ssh/sshd_config" 2>>sshd.log &
+	sshd_pid=$!
+	pids="$pids $sshd_pid"
+	await python3 -c "import socket; socket.create_connection(('127.0.0.1', $port))"
+}
+
+# crash_sshd: kill it and all that it has started, as a crash of its machine would.
+crash_sshd() {
+	for pid in $(descendants "$sshd_pid"); do kill -9 "$pid" 2>/dev/null; done
+	wait "$sshd_pid" 2>/dev/null
+}
+descendants() {
+	for child in $(ps -o pid= --ppid "$1"); do descendants "$child"; done
+	echo "$1"
+}
+
 start_sshd() {
 	mkdir -p ssh bin
 	ssh-keygen -q -t ed25519 -N '' -f ssh/hostkey
@@ -22,8 +39,7 @@ start_sshd() {
 		PidFile none
 		SetEnv HOME=$HOME PATH=$PATH PYTHONDONTWRITEBYTECODE=1
 	EOF
-	"$sshd" -D -e -f "$scratch/ssh/sshd_config" 2>sshd.log &
-	pids="$pids $!"
+	restart_sshd
 	cat >ssh/config <<-EOF
 		Host spoolhost
 		HostName 127.0.0.1
