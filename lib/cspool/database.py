@@ -47,6 +47,8 @@ CREATE TABLE device (id BLOB PRIMARY KEY, counter INTEGER NOT NULL, hash BLOB NO
 -- Records set aside. The body is kept of what a later trust would deliver.
 CREATE TABLE aside (number INTEGER PRIMARY KEY, reason TEXT NOT NULL, sender BLOB, body BLOB);
 CREATE INDEX aside_sender ON aside (sender, number) WHERE body IS NOT NULL;
+-- Records that the spool has lost before they could be applied.
+CREATE TABLE lost (number INTEGER PRIMARY KEY, last INTEGER NOT NULL, noticed INTEGER NOT NULL);
 -- Messages that the log has expunged: neither a late retry of their delivery nor
 -- a change issued again (by a copy of a home, say) must bring them back.
 CREATE TABLE gone (id BLOB PRIMARY KEY) WITHOUT ROWID;

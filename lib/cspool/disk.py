@@ -40,6 +40,15 @@ def _write(fd: int, path: str, text: bytes) -> None:
         raise
 
 
+def sync_file(path: str) -> None:
+    """Make sure that what is in a file is on disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_directory(directory: str) -> None:
     """Make sure that the names in a directory are on disk."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

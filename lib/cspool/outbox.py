@@ -71,8 +71,24 @@ def took_effect(db: sqlite3.Connection, device: bytes, body_hash: bytes) -> None
     if db.execute("DELETE FROM outbox WHERE hash = ?", (body_hash,)).rowcount:
         return
     if device == database.cursor(db).device:
-        db.execute("UPDATE cursor SET device = ?", (os.urandom(16),))
-        db.execute("UPDATE outbox SET line = NULL, counter = NULL, hash = NULL")
+        _issue_again(db)
+
+
+def issue_lost(db: sqlite3.Connection) -> None:
+    """Issue what is left in the outbox again, if some of it can take effect no more.
+
+    The spool had it, and lost it, and a later change of ours has taken effect.
+    """
+    query = (
+        "SELECT 1 FROM outbox JOIN cursor JOIN device ON device.id = cursor.device AND outbox.counter <= device.counter"
+    )
+    if db.execute(query).fetchone():
+        _issue_again(db)
+
+
+def _issue_again(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE cursor SET device = ?", (os.urandom(16),))
+    db.execute("UPDATE outbox SET line = NULL, counter = NULL, hash = NULL")
 
 
 def bodies(db: sqlite3.Connection) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 
-from . import command, database, frame, keys, outbox, record, view
+from . import command, database, frame, keys, outbox, record, tool, view
 from .command import FIRST, Fields
 from .errors import Contradiction, DataError, Failure, TooOld
 from .fold import Layer
@@ -23,6 +23,7 @@ from .spool import Head
 TRANSACTION = 1.0  # seconds after which what was folded is committed
 HISTORY = 1 << 16  # so many numbers back the chain is kept of each, before that of every 1024th
 HISTORY_STEP = 1024
+UNKNOWN = b""  # the hash of a device's last change, when records are lost
 
 
 class Replay:
@@ -30,8 +31,8 @@ class Replay:
 
     After each commit `progress` is called with the number of the last record
     applied and that of the last one that is known of; and when the two are
-    one, or an error ends it, `aside` with number and reason of each record
-    that has been set aside.
+    one, or an error ends it, `complain` with a line for each record that has
+    been set aside or is lost.
     """
 
     def __init__(
@@ -39,12 +40,12 @@ class Replay:
         db: sqlite3.Connection,
         key: SecretKey,
         progress: Callable[[int, int], None] = lambda number, last: None,
-        aside: Callable[[int, str], None] = lambda number, reason: None,
+        complain: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.db = db
         self.key = key
         self.progress = progress
-        self.aside = aside
+        self.complain = complain
         self.folded: dict[bytes, None] = {}  # ids of messages that this transaction's records touched
         # No head may be below what was known when the stream began, or what the stream itself has shown.
         # Between the two another cspool-apply may have gone further.
@@ -70,7 +71,7 @@ class Replay:
                     head = Head.parse(one.record, "standard input")
                     self._check_head(head)
                 elif head:
-                    self._take(one)
+                    self._take(one, head)
                 else:
                     raise DataError("standard input: not read from a spool (no head in front)")
                 if self.number == self.last:
@@ -109,11 +110,16 @@ class Replay:
             self._report()
 
     def _report(self) -> None:
-        """Tell of what has been set aside and still is: records before a `trust` may come long before it."""
-        aside = "SELECT number, reason FROM aside WHERE number > ? ORDER BY number"
-        for number, reason in self.db.execute(aside, (self.reported,)).fetchall():
-            self.aside(number, reason)
-            self.reported = number
+        """Tell of what has been set aside and still is, and of what is lost: a `trust` may come long after it."""
+        rows = self.db.execute(
+            "SELECT number, number, 'is set aside: ' || reason FROM aside WHERE number > :reported UNION ALL"
+            " SELECT number, last, 'lost by the spool before it could be read' FROM lost"
+            " WHERE number > :reported ORDER BY 1",
+            {"reported": self.reported},
+        )
+        for number, last, what in rows.fetchall():
+            self.complain(f"{tool.records(number, last)} {what}")
+            self.reported = last
 
     def _begin(self) -> None:
         if self.db.in_transaction:
@@ -158,7 +164,7 @@ class Replay:
         self._begin()
         try:
             if self.number < self.last:
-                raise Contradiction(f"records {self.number + 1} to {self.last} are missing")
+                self._lose(self.last, head.chain, head)
             self._check_chain(head)
         except Contradiction:
             # The records of this transaction may be the wrong ones: none is used.
@@ -167,10 +173,24 @@ class Replay:
             raise
         self.floor = self.last
         if self.number == self.last:
+            outbox.issue_lost(self.db)
             row = (self.last, head.segment, head.length, int(time.time()))
             self.db.execute("UPDATE cursor SET placed = ?, segment = ?, offset = ?, synced = ?", row)
 
-    def _take(self, one: Frame) -> None:
+    def _lose(self, last: int, chain: bytes, head: Head) -> None:
+        """Go on behind records that are missing, if the head says that the spool has lost them; else stop."""
+        if last >= head.first:
+            raise Contradiction(f"records {self.number + 1} to {last} are missing")
+        self.db.execute("INSERT INTO lost VALUES (?, ?, ?)", (self.number + 1, last, int(time.time())))
+        # Some of them may have been changes: how each device goes on is not known.
+        self.db.execute("UPDATE device SET hash = ?", (UNKNOWN,))
+        self._advance(last, chain)
+
+    def _advance(self, number: int, chain: bytes) -> None:
+        self.number, self.chain = number, chain
+        self.db.execute("INSERT INTO history VALUES (?, ?)", (number, chain))
+
+    def _take(self, one: Frame, head: Head) -> None:
         """Fold the record of a frame, after the check that it continues the log."""
         self._begin()
         if one.number <= self.number:
@@ -178,7 +198,7 @@ class Replay:
                 raise Contradiction(f"the log before record {one.number} is not the one that has been seen")
             return  # applied before
         if one.number > self.number + 1:
-            raise Contradiction(f"records {self.number + 1} to {one.number - 1} are missing")
+            self._lose(one.number - 1, one.chain, head)
         if one.chain != self.chain:
             raise Contradiction(f"record {one.number} does not continue the log that has been seen")
         try:
@@ -186,8 +206,7 @@ class Replay:
             self._fold(one.number, opened)
         except DataError as error:
             self._set_aside(one.number, str(error))
-        self.number, self.chain = one.number, frame.next_chain(one.chain, one.number, one.record)
-        self.db.execute("INSERT INTO history VALUES (?, ?)", (self.number, self.chain))
+        self._advance(one.number, frame.next_chain(one.chain, one.number, one.record))
 
     # Commands
 
@@ -222,10 +241,10 @@ class Replay:
         """Tell whether a change takes effect: only if it continues its device's line in this spool."""
         self._check_witness(number, fields)
         line = self.db.execute("SELECT counter, hash FROM device WHERE id = ?", (fields["device"],)).fetchone()
-        counter, last = line or (0, FIRST)
+        counter, last = line or (0, UNKNOWN if self.db.execute("SELECT 1 FROM lost").fetchone() else FIRST)
         if fields["counter"] <= counter:
             return False  # pushed again
-        if fields["counter"] == counter + 1 and fields["previous"] == last:
+        if last == UNKNOWN or (fields["counter"] == counter + 1 and fields["previous"] == last):
             return True
         raise DataError("a change that does not continue the line of its device")
 

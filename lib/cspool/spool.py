@@ -62,7 +62,7 @@ class Head(NamedTuple):
         except (ValueError, KeyError, IndexError):
             raise DataError(f"{where}: not a head of a spool, or damaged") from None
         # One head has one text, so nothing that we do not understand is passed over.
-        if head.text() != text or len(head.spool) != 16 or not 0 < head.next < frame.HEAD_NUMBER:
+        if head.text() != text or len(head.spool) != 16 or not 0 < head.first <= head.next < frame.HEAD_NUMBER:
             raise DataError(f"{where}: not a head of a spool, or damaged")
         return head
 
@@ -84,6 +84,19 @@ class Segment(NamedTuple):
         return f"{self.name} {_number(self.frames)} {_number(self.length)}\n"
 
 
+def parse_list(text: bytes, where: str, expected: bytes | None = None) -> list[Segment]:
+    """Read a list of segments. Raises DataError, which names `where`, when it is none, or another one than expected."""
+    try:
+        rows = [line.split(" ") for line in text.decode("ascii").splitlines()]
+        segments = [Segment(name, *(None if n == "-" else int(n) for n in numbers)) for name, *numbers in rows]
+        sound = all(segment.first for segment in segments)
+    except (TypeError, ValueError):
+        sound = False
+    if not sound or expected not in (None, digest(text)):
+        raise DataError(f"{where}: damaged")
+    return segments
+
+
 def _number(value: int | None) -> str:
     return "-" if value is None else str(value)
 
@@ -97,7 +110,7 @@ def create(path: str) -> None:
     spool_id = os.urandom(16)
     try:
         disk.replace(f"{path}/segments.0", b"")
-        disk.replace(f"{path}/head", Head(spool_id, 1, frame.first_chain(spool_id), 1, "-", 0, 0, _digest(b"")).text())
+        disk.replace(f"{path}/head", Head(spool_id, 1, frame.first_chain(spool_id), 1, "-", 0, 0, digest(b"")).text())
         os.close(os.open(os.path.join(path, "lock"), os.O_CREAT | os.O_WRONLY, 0o666))
         # Last, since it makes the directory a spool.
         disk.replace(f"{path}/format", f"cspool-spool 1 {spool_id.hex()}\n".encode())
@@ -157,10 +170,11 @@ class Directory:
 
 
 class Reader:
-    """Reads a log, wherever its files are."""
+    """Reads a log, wherever its files are. `count` is how many frames it has yielded."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
+        self.count = 0
 
     def head(self, wait: int = 0) -> Head:
         """Return the head, as `Files.read` does. Raises TryAgain."""
@@ -190,11 +204,10 @@ class Reader:
     def segments(self, head: Head) -> list[Segment]:
         """Return the list that `head` names. Raises FileNotFoundError, or TryAgain when it is damaged."""
         name = f"segments.{head.list}"
-        text = self.files.read(name)
-        if _digest(text) != head.digest:
-            raise TryAgain(f"{self.files.where}/{name}: damaged")
-        rows = [line.split(" ") for line in text.decode("ascii").splitlines()]
-        return [Segment(name, *(None if n == "-" else int(n) for n in numbers)) for name, *numbers in rows]
+        try:
+            return parse_list(self.files.read(name), f"{self.files.where}/{name}", head.digest)
+        except DataError as error:
+            raise TryAgain(str(error)) from None
 
     def _frames(self, head: Head, segments: list[Segment], after: int, place: frame.Place | None) -> Iterator[bytes]:
         ends = [segment.first for segment in segments[1:]] + [head.next]
@@ -202,6 +215,8 @@ class Reader:
             if end - 1 > after:
                 length = head.length if segment.length is None else segment.length
                 start = place.offset if place and place.segment == segment.name and place.offset < length else 0
+                # Numbers may be missing between segments, and in those that were written anew.
+                self.count += head.next - segment.first if segment.frames is None else segment.frames
                 yield from self._copy(segment, start, length, after)
 
     def _copy(self, segment: Segment, start: int, length: int, after: int) -> Iterator[bytes]:
@@ -210,12 +225,15 @@ class Reader:
             octets = _Octets(self.files.pieces(segment.name, start, length))
             if not start:
                 octets.read_line()
-            elif octets.peek(frame.HEADER_SIZE)[8:16] != (after + 1).to_bytes(8, "big"):
+            elif octets.peek(frame.HEADER_SIZE)[8:16] == (after + 1).to_bytes(8, "big"):
+                self.count -= after + 1 - segment.first
+            else:
                 # Not the log that the caller knows: whoever checks its chain must see that.
                 yield from self._copy(segment, 0, length, after)
                 return
             while (header := octets.peek(frame.HEADER_SIZE)) and frame.HEADER.unpack(header)[2] <= after:
                 octets.skip(frame.HEADER_SIZE + frame.HEADER.unpack(header)[0])
+                self.count -= 1
             yield from octets
         except (FileNotFoundError, struct.error):
             raise TryAgain(f"{self.files.where}/{segment.name}: missing or damaged") from None
@@ -267,7 +285,7 @@ class Spool:
         between. Records are numbered on from the last. Their frames take
         `octets`; raises OverQuota where that makes the log longer than `most`.
         """
-        with self._locked():
+        with locked(self.path):
             head = self.reader.head()
             if head.spool.hex() != self.files.id:
                 raise TryAgain(f"{self.path}: head and format name different spools")
@@ -286,11 +304,16 @@ class Spool:
             finally:
                 log.close()
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with open(self.files.path("lock"), "ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+
+@contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Keep everybody else from appending."""
+    lock = os.open(os.path.join(path, "lock"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 class _Writer:
@@ -334,8 +357,8 @@ class _Writer:
             next=self.next, chain=self.chain, segment=self.segments[-1].name, length=self.position
         )
         listing = "".join(segment.line() for segment in self.segments).encode()
-        if _digest(listing) != head.digest:
-            head = head._replace(list=head.list + 1, digest=_digest(listing))
+        if digest(listing) != head.digest:
+            head = head._replace(list=head.list + 1, digest=digest(listing))
             disk.replace(self._file(f"segments.{head.list}"), listing)
         self.created = []
         disk.replace(self._file("head"), head.text())
@@ -392,5 +415,6 @@ class _Writer:
         return os.path.join(self.path, name)
 
 
-def _digest(text: bytes) -> bytes:
+def digest(text: bytes) -> bytes:
+    """Return what a head says of a list of segments."""
     return hashlib.blake2b(text, digest_size=32).digest()

@@ -84,6 +84,11 @@ def number(option: str, text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
+def records(first: int, last: int) -> str:
+    """Return how we speak of the records from `first` to `last`."""
+    return f"record {last}" if first == last else f"records {first} to {last}"
+
+
 def name() -> str:
     """Return the name that the tool was called by."""
     return os.path.basename(sys.argv[0])

@@ -1,0 +1,104 @@
+"""Reading segments of a log without believing anything in them: for cspool-fsck.
+
+A frame is sound if its checksum is right, its number is one that may stand
+there, and its record is the one that the chain in the next frame, or in
+`head`, speaks of. A frame that is found damaged is passed over by its length,
+or else by looking for the next one.
+"""
+
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from . import frame
+
+HEADER_LINE_MAX = 512  # octets
+
+
+class Found(NamedTuple):
+    """A frame in a segment: octets `start` to `end` of the file."""
+
+    number: int
+    chain: bytes  # before it
+    after: bytes  # h(number)
+    start: int
+    end: int
+
+
+class Header(NamedTuple):
+    """The first line of a segment."""
+
+    spool: bytes
+    first: int
+    chain: bytes
+    generation: int
+    length: int  # of the line, in octets
+
+    @classmethod
+    def parse(cls, octets: mmap.mmap) -> "Header | None":
+        """Return the header line, or None where there is none."""
+        end = octets.find(b"\n", 0, HEADER_LINE_MAX) + 1
+        try:
+            word, version, spool, first, chain, generation = octets[: max(0, end - 1)].decode("ascii").split(" ")
+            header = cls(bytes.fromhex(spool), int(first), bytes.fromhex(chain), int(generation), end)
+        except ValueError:
+            return None
+        return header if (word, version) == ("cspool-segment", "1") else None
+
+
+@contextmanager
+def opened(path: str) -> Iterator[mmap.mmap]:
+    """Map a segment into memory, to read. Raises OSError, and ValueError where it is empty."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as octets:
+            yield octets
+    finally:
+        os.close(fd)
+
+
+def frames(octets: mmap.mmap, start: int, end: int, numbers: range) -> Iterator[Found]:
+    """Yield the frames from `start` to `end` that have a good checksum and one of these numbers, in order."""
+    position = start
+    while position < end and numbers:
+        found = _frame(octets, position, end, numbers)
+        if found is None:
+            position = _next(octets, position, end, numbers)
+            continue
+        yield found
+        position, numbers = found.end, range(found.number + 1, numbers.stop)
+
+
+def _frame(octets: mmap.mmap, start: int, end: int, numbers: range) -> Found | None:
+    """Return the frame that begins there, None where there is none, or a damaged one."""
+    body = start + frame.HEADER_SIZE
+    if body > end:
+        return None
+    length, crc, number, chain = frame.HEADER.unpack_from(octets, start)
+    if number not in numbers or not 0 < length <= end - body:
+        return None
+    record = octets[body : body + length]
+    if zlib.crc32(record, zlib.crc32(octets[start + 8 : body])) != crc:
+        return None
+    return Found(number, chain, frame.next_chain(chain, number, record), start, body + length)
+
+
+def _next(octets: mmap.mmap, position: int, end: int, numbers: range) -> int:
+    """Return where the first good frame behind a damaged one begins, or `end`."""
+    if position + frame.HEADER_SIZE <= end:
+        length: int = frame.HEADER.unpack_from(octets, position)[0]
+        behind = position + frame.HEADER_SIZE + length
+        if _frame(octets, behind, end, numbers):
+            return behind
+    # Its length is damaged, too. Numbers that are near each other begin with the same octets.
+    nearest = struct.pack(">Q", numbers.start)[:6], struct.pack(">Q", numbers.start + (1 << 16))[:6]
+    at = position + 9
+    while (at := min((n for front in nearest if (n := octets.find(front, at, end)) >= 0), default=-1)) >= 0:
+        if _frame(octets, at - 8, end, numbers):
+            return at - 8
+        at += 1
+    return end

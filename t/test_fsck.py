@@ -1,0 +1,179 @@
+"""cspool-fsck: whatever happens to the files of a spool, what is whole is kept, and everybody goes on."""
+
+import importlib.util
+import io
+import os
+import shutil
+import tempfile
+from importlib.machinery import SourceFileLoader
+
+import pytest
+from conftest import TOP
+from cspool import database, frame
+from cspool.replay import Replay
+from cspool.spool import Spool, create
+from hypothesis import given
+from hypothesis import strategies as st
+from log import ALICE
+
+loader = SourceFileLoader("fsck", str(TOP / "bin" / "cspool-fsck"))
+fsck = importlib.util.module_from_spec(importlib.util.spec_from_loader("fsck", loader))
+loader.exec_module(fsck)
+
+
+def run(path, repair=False):
+    return fsck.main({"SPOOL": path, "--repair": repair, "--quiet": True})
+
+
+def frames(path, after=0):
+    """Return the records that a reader gets, by number."""
+    reader = Spool(path).reader
+    head, octets = reader.frames(after)
+    stream = b"".join(octets)
+    return head, list(frame.read(io.BytesIO(stream + frame.encode_end(reader.count))))
+
+
+def apply(db, path):
+    after = database.cursor(db).number
+    head, found = frames(path, after)
+    one = frame.Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text())
+    Replay(db, ALICE).run(iter([one, *found]))
+
+
+def places(path):
+    """Return where each frame is: number, file, start, end."""
+    reader = Spool(path).reader
+    for segment in reader.segments(reader.head()):
+        with open(os.path.join(path, segment.name), "rb") as file:
+            position = len(file.readline())
+            length = segment.length or reader.head().length
+            while position < length:
+                file.seek(position)
+                header = frame.HEADER.unpack(file.read(frame.HEADER_SIZE))
+                end = position + frame.HEADER_SIZE + header[0]
+                yield header[2], segment.name, position, end
+                position = end
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A spool of 30 records in several segments, with what dead appends have left."""
+    path = str(tmp_path_factory.mktemp("whole") / "spool")
+    create(path)
+    spool = Spool(path)
+    for number in range(1, 31):
+        spool.append([bytes([number]) * (97 * number % 700 + 20)], rotate=2500)
+        if number % 11 == 0:
+            last = max(name for name in os.listdir(path) if name.endswith(".log"))
+            with open(os.path.join(path, last), "ab") as file:  # a whole frame that nobody was told of
+                file.write(frame.encode(b"dead", number + 1, spool.reader.head().chain))
+    return path
+
+
+OPERATIONS = st.one_of(
+    st.tuples(st.just("flip"), st.integers(0, 5000)),
+    st.tuples(st.just("zero"), st.integers(0, 5000), st.integers(1, 600)),
+    st.tuples(st.just("write"), st.integers(0, 5000), st.binary(min_size=1, max_size=100)),
+    st.tuples(st.just("cut"), st.integers(0, 5000)),
+    st.tuples(st.just("remove")),
+)
+
+
+def damage(path, name, operation, *values):
+    """Damage a file; return which of its octets are not where they were."""
+    file = os.path.join(path, name)
+    with open(file, "rb") as old:
+        octets = bytearray(old.read())
+    at = min(values[0], len(octets) - 1) if values and octets else 0
+    touched = range(at, len(octets))
+    if operation == "flip" and octets:
+        octets[at] ^= 1
+        touched = range(at, at + 1)
+    elif operation == "zero":
+        octets[at : at + values[1]] = bytes(len(octets[at : at + values[1]]))
+        touched = range(at, at + values[1])
+    elif operation == "write":
+        octets[at : at + len(values[1])] = values[1]
+        touched = range(at, at + len(values[1]))
+    elif operation == "cut":
+        del octets[at:]
+    else:
+        os.unlink(file)
+        return range(0, len(octets))
+    with open(file, "wb") as new:
+        new.write(octets)
+    return touched
+
+
+@given(st.data())
+def test_what_is_whole_is_kept_and_everybody_goes_on(whole, data):
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "spool")
+        shutil.copytree(whole, path)
+        original = {one.number: one.record for one in frames(path)[1]}
+        at = list(places(path))
+        old = database.open_database(os.path.join(directory, "old.db"), create=True)
+        apply(old, path)
+        half = database.open_database(os.path.join(directory, "half.db"), create=True)
+        head, found = frames(path)
+        half_way = [frame.Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text()), *found[:15]]
+        with pytest.raises(fsck.frame.TryAgain):
+            Replay(half, ALICE).run(cut(half_way))
+
+        logs = sorted(name for name in os.listdir(path) if name.endswith(".log"))
+        lists = sorted(name for name in os.listdir(path) if name.startswith("segments."))
+        hurt = set()
+        for _ in range(data.draw(st.integers(1, 3))):
+            name = data.draw(st.sampled_from(logs))
+            if os.path.exists(os.path.join(path, name)):
+                touched = damage(path, name, *data.draw(OPERATIONS))
+                hurt |= {n for n, there, start, end in at if there == name and set(range(start, end)) & set(touched)}
+        lists_too = data.draw(st.booleans())
+        for name in lists if lists_too else []:
+            damage(path, name, *data.draw(OPERATIONS))
+
+        run(path, repair=True)
+        assert run(path) == os.EX_OK
+        head, found = frames(path)
+        kept = {one.number: one.record for one in found}
+        if lists_too:  # then nobody can tell an append that died from one that did not
+            kept = {number: record for number, record in kept.items() if record != b"dead"}
+        assert kept.items() <= original.items()
+        assert original.keys() - hurt <= kept.keys()
+        missing = original.keys() - kept.keys()
+        assert not missing or head.first > max(missing)
+
+        # Who has read all notices nothing, who has not is told, and the log grows on.
+        Spool(path).append([b"new"])
+        for db, seen in ((old, 30), (half, 15)):
+            apply(db, path)
+            assert database.cursor(db).number == 31
+            lost = {n for first, last in db.execute("SELECT number, last FROM lost") for n in range(first, last + 1)}
+            assert lost <= {n for n in missing if n > seen}
+            db.close()
+        assert run(path) == os.EX_OK
+
+
+def cut(found):
+    yield from found
+    raise fsck.frame.TryAgain("cut off")
+
+
+@given(st.lists(st.sampled_from(["head", "format", "list"]), unique=True), st.data())
+def test_what_head_and_lists_say_is_found_again(whole, files, data):
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "spool")
+        shutil.copytree(whole, path)
+        before, found = frames(path)
+        for file in files:
+            names = [name for name in os.listdir(path) if name.startswith("segments.")] if file == "list" else [file]
+            for name in names:
+                os.unlink(os.path.join(path, name))
+        if {"head", "format"} <= set(files):
+            with pytest.raises(fsck.DataError):
+                run(path, repair=True)
+            return
+        assert run(path) == (os.EX_DATAERR if files else os.EX_OK)
+        assert run(path, repair=True) == os.EX_OK
+        head, again = frames(path)
+        assert again == found and (head.next, head.chain, head.first) == (before.next, before.chain, 1)
