@@ -64,10 +64,10 @@ printf 'Subject: other six\n\n1\n' | on mailhost pipe 'cspool-seal | cspool-appe
 expect "forked, and longer" 76 '' 'cspool-apply: record 10 does not continue the log that has been seen' \
 	on laptop pipe 'cspool-fetch ~/forked | cspool-apply'
 is "$(on laptop count_messages)" 6 "nothing of it was applied"
-expect "records left out" 76 '' 'cspool-apply: records 10 to 10 are missing' on laptop pipe \
+expect "records left out" 76 '' 'cspool-apply: record 10 missing' on laptop pipe \
 	'printf "Subject: six\n\n1\n" | CSPOOL_HOME=~/mailhost cspool-seal | cspool-append; cspool-fetch --after=10 | cspool-apply'
 printf 'Subject: seven\n\n1\n' | deliver
-expect "records left out in front" 76 '' 'cspool-apply: records 10 to 10 are missing' \
+expect "records left out in front" 76 '' 'cspool-apply: record 10 missing' \
 	on laptop pipe 'cspool-fetch --after=10 | cspool-apply'
 expect "the true log goes on" 0 '' '' on laptop pipe 'cspool-fetch | cspool-apply'
 is "$(on laptop count_messages)" 8 "to the last message"

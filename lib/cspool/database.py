@@ -49,6 +49,8 @@ CREATE TABLE aside (number INTEGER PRIMARY KEY, reason TEXT NOT NULL, sender BLO
 CREATE INDEX aside_sender ON aside (sender, number) WHERE body IS NOT NULL;
 -- Records that the spool has lost before they could be applied.
 CREATE TABLE lost (number INTEGER PRIMARY KEY, last INTEGER NOT NULL, noticed INTEGER NOT NULL);
+-- What the spool has shown that contradicts what had been applied: when, what, and its head.
+CREATE TABLE contradiction (noticed INTEGER NOT NULL, reason TEXT NOT NULL, head TEXT);
 -- Messages that the log has expunged: neither a late retry of their delivery nor
 -- a change issued again (by a copy of a home, say) must bring them back.
 CREATE TABLE gone (id BLOB PRIMARY KEY) WITHOUT ROWID;

@@ -83,13 +83,7 @@ class Layer:
         if self._known(message_id):
             return
         mailbox = self._mailbox_or_inbox(change["mailbox"])
-        found = self.db.execute("SELECT content FROM message WHERE id = ?", (message_id,)).fetchone()
-        if found:
-            content = found[0]
-            if self.number is not None:
-                self.db.execute("UPDATE content SET number = ? WHERE key = ?", (self.number, content))
-        else:
-            content = add_content(self.db, message_id, octets, self.number, place)
+        content = self._content(message_id, octets, place)
         self._insert(message_id, content, change["date"], mailbox, with_flags("", change["flags"]))
 
     def create(self, change: Fields) -> None:
@@ -169,7 +163,7 @@ class Layer:
             self.db.execute("UPDATE mailbox SET made = 1 WHERE key = ?", (mailbox,))
             self._name(mailbox, fields["mailbox"])
             self._subscribe(fields["mailbox"], True)
-        content = add_content(self.db, message_id, octets, self.number, 0)
+        content = self._content(message_id, octets, 0)
         self._insert(message_id, content, fields["date"], mailbox, "")
 
     # Rows
@@ -222,6 +216,15 @@ class Layer:
             " UNION ALL SELECT 1 FROM gone WHERE id = :id"
         )
         return bool(self.db.execute(query, {"id": message_id}).fetchone())
+
+    def _content(self, message_id: bytes, octets: bytes, place: int) -> int:
+        """Return the key of the content of a message, which the other layer may have stored already."""
+        found = self.db.execute("SELECT content FROM message WHERE id = ?", (message_id,)).fetchone()
+        if not found:
+            return add_content(self.db, message_id, octets, self.number, place)
+        if self.number is not None:
+            self.db.execute("UPDATE content SET number = ?, place = ? WHERE key = ?", (self.number, place, found[0]))
+        return int(found[0])
 
     def _insert(self, message_id: bytes, content: int, date: int, mailbox: int, flags: str) -> None:
         """Put a message there; its row may exist already, because the other layer has it."""

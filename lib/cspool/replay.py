@@ -80,7 +80,9 @@ class Replay:
             if not head:
                 raise DataError("standard input: not read from a spool (no head in front)")
             self._check_end(head)
-        except Failure:
+        except Failure as failure:
+            if isinstance(failure, Contradiction):
+                self._remember(failure, head)
             self.commit()
             self._report()
             raise
@@ -88,6 +90,13 @@ class Replay:
             database.roll_back(self.db)
             raise
         self.commit()
+
+    def _remember(self, contradiction: Contradiction, head: Head | None) -> None:
+        """Keep what contradicts, beside what had been applied: a person has to judge."""
+        self._begin()
+        row = (int(time.time()), str(contradiction), head and head.text().decode())
+        self.db.execute("DELETE FROM contradiction WHERE reason = ?", row[1:2])
+        self.db.execute("INSERT INTO contradiction VALUES (?, ?, ?)", row)
 
     def pause(self, waits: bool) -> None:
         """Commit before a wait for input, and when the transaction is old: nobody else can write meanwhile."""
@@ -98,9 +107,7 @@ class Replay:
         """Let others see what has been applied."""
         if not self.db.in_transaction:
             return
-        if self.spool is not None:
-            self.db.execute("UPDATE cursor SET number = ?, chain = ?", (self.number, self.chain))
-        self.db.execute("DELETE FROM history WHERE number < ? AND number % ?", (self.number - HISTORY, HISTORY_STEP))
+        self._save()
         outbox.freeze(self.db)
         view.refresh(self.db, self.folded)
         self.db.execute("COMMIT")
@@ -126,9 +133,17 @@ class Replay:
             return
         self.db.execute("BEGIN IMMEDIATE")
         self.due = time.monotonic() + TRANSACTION
+        self._load()
+
+    def _load(self) -> None:
         cursor = database.cursor(self.db)
         self.spool, self.number, self.chain = cursor.spool, cursor.number, cursor.chain or b""
         self.db.execute("UPDATE cursor SET user = ?", (self.key.public.sign,))
+
+    def _save(self) -> None:
+        if self.spool is not None:
+            self.db.execute("UPDATE cursor SET number = ?, chain = ?", (self.number, self.chain))
+        self.db.execute("DELETE FROM history WHERE number < ? AND number % ?", (self.number - HISTORY, HISTORY_STEP))
 
     # The log
 
@@ -156,6 +171,8 @@ class Replay:
         """Return the chain behind a record that has been applied; None where it is not kept any more."""
         if number == self.number:
             return self.chain
+        if number < self.number - HISTORY and number % HISTORY_STEP:
+            return None  # on all machines alike
         found = self.db.execute("SELECT chain FROM history WHERE number = ?", (number,)).fetchone()
         return found[0] if found else None
 
@@ -180,7 +197,7 @@ class Replay:
     def _lose(self, last: int, chain: bytes, head: Head) -> None:
         """Go on behind records that are missing, if the head says that the spool has lost them; else stop."""
         if last >= head.first:
-            raise Contradiction(f"records {self.number + 1} to {last} are missing")
+            raise Contradiction(f"{tool.records(self.number + 1, last)} missing")
         self.db.execute("INSERT INTO lost VALUES (?, ?, ?)", (self.number + 1, last, int(time.time())))
         # Some of them may have been changes: how each device goes on is not known.
         self.db.execute("UPDATE device SET hash = ?", (UNKNOWN,))
@@ -193,6 +210,8 @@ class Replay:
     def _take(self, one: Frame, head: Head) -> None:
         """Fold the record of a frame, after the check that it continues the log."""
         self._begin()
+        if one.number > self.last:
+            raise Contradiction(f"record {one.number} stands behind the end of the log, {self.last}")
         if one.number <= self.number:
             if self._chain(one.number - 1) not in (None, one.chain):
                 raise Contradiction(f"the log before record {one.number} is not the one that has been seen")
@@ -259,3 +278,13 @@ class Replay:
     def _set_aside(self, number: int, reason: str, opened: Opened | None = None) -> None:
         row = (number, reason, opened and opened.sender, opened and opened.body)
         self.db.execute("INSERT INTO aside VALUES (?, ?, ?, ?)", row)
+
+
+def agrees(db: sqlite3.Connection, head: Head) -> bool:
+    """Tell whether a head, by itself, goes with what has been applied."""
+    cursor = database.cursor(db)
+    if cursor.spool is None:
+        return True
+    last = head.next - 1
+    same = head.spool == cursor.spool and last >= cursor.number
+    return same and (last > cursor.number or head.chain == cursor.chain)

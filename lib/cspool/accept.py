@@ -1,0 +1,175 @@
+"""Accepting a log that contradicts what has been seen: what cspool-apply --accept does.
+
+The fold is made again from the new log alone. What the user had before and it
+lacks goes into the outbox: messages as appends, flags, places and trust as
+changes. So the user sees what was there before, plus what the new log has,
+and restoring an old copy of a spool deletes no mail. It is one transaction:
+all of it is done, or nothing.
+"""
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator
+
+from . import command, database, outbox, view
+from .command import INBOX, Fields
+from .errors import Contradiction, DataError
+from .frame import Frame
+from .keys import SecretKey
+from .replay import Replay
+
+ENTRY_MESSAGES = 1000  # messages and octets that go into one entry of the outbox
+ENTRY_OCTETS = 8 << 20
+
+CLEAR = f"""
+CREATE TEMP TABLE was_message AS
+    SELECT message.id, message.content, message.date, mailbox.name, message.flags FROM message
+    JOIN mailbox ON mailbox.key = message.mailbox WHERE fold_mailbox NOTNULL;
+CREATE TEMP TABLE was_mailbox AS SELECT name, use FROM mailbox WHERE name NOTNULL;
+CREATE TEMP TABLE was_subscription AS SELECT name, view FROM subscription;
+CREATE TEMP TABLE was_trust AS SELECT key, comment FROM trust;
+DELETE FROM history; DELETE FROM trust; DELETE FROM device; DELETE FROM aside; DELETE FROM gone; DELETE FROM lost;
+DELETE FROM contradiction;
+UPDATE message SET fold_mailbox = NULL, fold_flags = NULL;
+UPDATE subscription SET fold = name = 'INBOX';
+UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', made = 0 WHERE id != x'{INBOX.hex()}';
+UPDATE cursor SET spool = NULL, chain = NULL, number = 0, last = 0, placed = NULL, segment = NULL, offset = NULL;
+UPDATE outbox SET line = NULL, counter = NULL, hash = NULL;
+"""
+FOLDED = (
+    " FROM was_message JOIN message ON message.id = was_message.id"
+    " LEFT JOIN mailbox ON mailbox.key = message.fold_mailbox WHERE fold_mailbox IS {} NULL ORDER BY message.key"
+)
+
+
+def accept(db: sqlite3.Connection, key: SecretKey, frames: Iterator[Frame]) -> int:
+    """Take the log in `frames`, from its first record on, for the true one; return how many messages it lacked.
+
+    Raises what `Replay.run` raises, and has done nothing then.
+    """
+    database.check_key(db, key.public.sign)
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in CLEAR.split(";")[:-1]:
+            db.execute(statement)
+        db.execute("UPDATE cursor SET device = ?", (os.urandom(16),))
+        _Whole(db, key).run(frames)
+        mailboxes = _queue_mailboxes(db)
+        lacking = _queue_messages(db, mailboxes)
+        _queue_differences(db, mailboxes)
+        view.refresh(db, [one for (one,) in db.execute("SELECT id FROM message ORDER BY key")])
+        for table in ("message", "mailbox", "subscription", "trust"):
+            db.execute(f"DROP TABLE was_{table}")
+        db.execute("COMMIT")
+    except BaseException:
+        database.roll_back(db)
+        raise
+    return lacking
+
+
+class _Whole(Replay):
+    """A replay within a transaction that is under way."""
+
+    def __init__(self, db: sqlite3.Connection, key: SecretKey) -> None:
+        super().__init__(db, key)
+        self._load()
+
+    def pause(self, waits: bool) -> None:
+        pass
+
+    def commit(self) -> None:
+        self._save()
+
+    def _begin(self) -> None:
+        pass
+
+    def _check_witness(self, number: int, fields: Fields) -> None:
+        """Set aside what a device has sent that had seen another log: it is about messages that may not be here."""
+        try:
+            super()._check_witness(number, fields)
+        except Contradiction:
+            raise DataError("a change by a device that has seen another log") from None
+
+
+def _queue_mailboxes(db: sqlite3.Connection) -> dict[str, str]:
+    """Queue the mailboxes, subscriptions and trust that the log lacks; return the ids of all mailboxes by name."""
+    mailboxes = {
+        name: one.hex() for name, one in db.execute("SELECT fold_name, id FROM mailbox WHERE fold_name NOTNULL")
+    }
+    rows: list[Fields] = []
+    for name, use in db.execute("SELECT name, use FROM was_mailbox ORDER BY name").fetchall():
+        if name not in mailboxes:
+            nonce = os.urandom(16)
+            rows.append({"do": "create", "name": name, "nonce": nonce.hex(), **({"use": use} if use else {})})
+            mailboxes[name] = command.create_id(nonce, name).hex()
+    for name, subscribed in db.execute(
+        "SELECT name, view FROM was_subscription EXCEPT SELECT name, fold FROM subscription"
+    ):
+        rows.append({"do": "subscribe" if subscribed else "unsubscribe", "name": name})
+    for one, comment in db.execute("SELECT key, comment FROM was_trust WHERE key NOT IN (SELECT key FROM trust)"):
+        rows.append({"do": "trust", "key": one.hex(), "comment": comment})
+    for (one,) in db.execute("SELECT key FROM trust WHERE key NOT IN (SELECT key FROM was_trust)"):
+        rows.append({"do": "distrust", "key": one.hex()})
+    if rows:
+        outbox.add(db, rows, b"")
+    return mailboxes
+
+
+def _queue_messages(db: sqlite3.Connection, mailboxes: dict[str, str]) -> int:
+    """Queue the messages that the log lacks as appends; return how many."""
+    was = "SELECT was_message.content, was_message.date, was_message.name, was_message.flags"
+    lacking = db.execute(was + FOLDED.format("")).fetchall()
+    there = _new_messages(db) if lacking else set()
+    rows: list[Fields] = []
+    octets: list[bytes] = []
+    count = 0
+    for content, date, name, flags in lacking:
+        whole = _octets(db, content)
+        # Another machine may have accepted the log before, and appended the same.
+        if _digest(whole) in there:
+            continue
+        row = {"do": "append", "mailbox": mailboxes[name], "flags": flags.split(), "date": date, "size": len(whole)}
+        rows.append({**row, "nonce": os.urandom(16).hex()})
+        octets.append(whole)
+        count += 1
+        if len(rows) == ENTRY_MESSAGES or sum(map(len, octets)) > ENTRY_OCTETS:
+            outbox.add(db, rows, b"".join(octets))
+            rows, octets = [], []
+    if rows:
+        outbox.add(db, rows, b"".join(octets))
+    return count
+
+
+def _new_messages(db: sqlite3.Connection) -> set[bytes]:
+    """Return the digests of the messages that the log has and we had not."""
+    query = "SELECT content FROM message WHERE fold_mailbox NOTNULL AND id NOT IN (SELECT id FROM was_message)"
+    return {_digest(_octets(db, content)) for (content,) in db.execute(query).fetchall()}
+
+
+def _queue_differences(db: sqlite3.Connection, mailboxes: dict[str, str]) -> None:
+    """Queue flags and moves, where the log has a message otherwise than it was."""
+    changes: dict[tuple[str, str], list[bytes]] = {}  # what to do, and with which flag or mailbox: ids
+    was = "SELECT message.id, was_message.name, mailbox.fold_name, was_message.flags, message.fold_flags"
+    for message_id, name, folded, flags_text, folded_text in db.execute(was + FOLDED.format("NOT")):
+        flags, folded_flags = set(flags_text.split()), set(folded_text.split())
+        found = [("add-flags", flag) for flag in flags - folded_flags]
+        found += [("remove-flags", flag) for flag in folded_flags - flags]
+        found += [("move", name)] if name != folded else []
+        for change in found:
+            changes.setdefault(change, []).append(message_id)
+    rows: list[Fields] = []
+    for (do, what), ids in sorted(changes.items()):
+        value = {"mailbox": mailboxes[what]} if do == "move" else {"flags": [what]}
+        rows.append({"do": do, "ids": b"".join(ids).hex(), **value})
+    if rows:
+        outbox.add(db, rows, b"")
+
+
+def _octets(db: sqlite3.Connection, content: int) -> bytes:
+    header, body = db.execute("SELECT header, body FROM octets WHERE content = ?", (content,)).fetchone()
+    return bytes(header + body)
+
+
+def _digest(octets: bytes) -> bytes:
+    return hashlib.blake2b(octets, digest_size=32).digest()
