@@ -145,7 +145,7 @@ def test_what_is_whole_is_kept_and_everybody_goes_on(whole, data):
 
         # Who has read all notices nothing, who has not is told, and the log grows on.
         Spool(path).append([b"new"])
-        for db, seen in ((old, 30), (half, 15)):
+        for db, seen in ((old, 30), (half, 14)):  # of 15, for the last before a cut is not used
             apply(db, path)
             assert database.cursor(db).number == 31
             lost = {n for first, last in db.execute("SELECT number, last FROM lost") for n in range(first, last + 1)}

@@ -38,12 +38,16 @@ class Opened(NamedTuple):
 
 def seal(body: bytes, sender: SecretKey, recipient: PublicKey) -> bytes:
     """Return the record of `body`, signed by `sender` and sealed to `recipient`."""
+    return bytes([VERSION]) + recipient.seal(signed_for(recipient, body, sender))
+
+
+def signed_for(recipient: PublicKey, body: bytes, sender: SecretKey) -> bytes:
+    """Return what is sealed in a record."""
     stored = _deflate(body)
     flags = DEFLATED if stored is not body else 0
     signature = sender.sign(_signed(recipient.box, body))
     plaintext = PREFIX.pack(sender.public.sign, signature, flags, len(stored)) + stored
-    plaintext += bytes(padded(len(plaintext)) - len(plaintext))
-    return bytes([VERSION]) + recipient.seal(plaintext)
+    return plaintext + bytes(padded(len(plaintext)) - len(plaintext))
 
 
 def open_with(key: SecretKey, record: bytes) -> Opened:

@@ -51,6 +51,8 @@ class Replay:
         # Between the two another cspool-apply may have gone further.
         self.floor = database.cursor(db).number
         self.number = self.last = 0
+        # The last frame that was read: its record is used once what follows it has told that it is the right one.
+        self.waiting: Frame | None = None
         self.reported = self.floor
         self.due = 0.0
 
@@ -58,8 +60,9 @@ class Replay:
         """Apply all that is new in the stream. Raises what frame.read raises, and Contradiction.
 
         A head says how far the records behind it go; a stream that follows a
-        spool has one for each batch. What came before an error has then been
-        applied, and is on disk.
+        spool has one for each batch. What came before an error, but for the
+        last record, has then been applied, and is on disk; before a
+        Contradiction, only what had been committed.
         """
         database.check_key(self.db, self.key.public.sign)
         head = None
@@ -74,14 +77,18 @@ class Replay:
                     self._take(one, head)
                 else:
                     raise DataError("standard input: not read from a spool (no head in front)")
-                if self.number == self.last:
+                if (self.waiting.number if self.waiting else self.number) == self.last:
                     self._check_end(head)
                 self.pause(False)
             if not head:
                 raise DataError("standard input: not read from a spool (no head in front)")
             self._check_end(head)
         except Failure as failure:
+            self.waiting = None
             if isinstance(failure, Contradiction):
+                # The records of this transaction may be the wrong ones: none is used.
+                database.roll_back(self.db)
+                self.folded = {}
                 self._remember(failure, head)
             self.commit()
             self._report()
@@ -179,15 +186,12 @@ class Replay:
     def _check_end(self, head: Head) -> None:
         """Stop when the records behind a head were not those that it speaks of."""
         self._begin()
-        try:
-            if self.number < self.last:
-                self._lose(self.last, head.chain, head)
-            self._check_chain(head)
-        except Contradiction:
-            # The records of this transaction may be the wrong ones: none is used.
-            self.db.execute("ROLLBACK")
-            self.folded = {}
-            raise
+        if self.waiting and self.waiting.number == self.last and _chain_behind(self.waiting) != head.chain:
+            raise Contradiction(f"the log up to record {self.last} is not the one that its head speaks of")
+        self._use()
+        if self.number < self.last:
+            self._lose(self.last, head.chain, head)
+        self._check_chain(head)
         self.floor = self.last
         if self.number == self.last:
             outbox.issue_lost(self.db)
@@ -208,10 +212,15 @@ class Replay:
         self.db.execute("INSERT INTO history VALUES (?, ?)", (number, chain))
 
     def _take(self, one: Frame, head: Head) -> None:
-        """Fold the record of a frame, after the check that it continues the log."""
+        """Keep a frame for use, after the check that it continues the log, and use the one before."""
         self._begin()
         if one.number > self.last:
             raise Contradiction(f"record {one.number} stands behind the end of the log, {self.last}")
+        if one == self.waiting:
+            return  # came twice
+        if self.waiting and one.number == self.waiting.number + 1 and one.chain != _chain_behind(self.waiting):
+            raise Contradiction(f"record {one.number} does not follow the record before it")
+        self._use()
         if one.number <= self.number:
             if self._chain(one.number - 1) not in (None, one.chain):
                 raise Contradiction(f"the log before record {one.number} is not the one that has been seen")
@@ -220,12 +229,19 @@ class Replay:
             self._lose(one.number - 1, one.chain, head)
         if one.chain != self.chain:
             raise Contradiction(f"record {one.number} does not continue the log that has been seen")
+        self.waiting = one
+
+    def _use(self) -> None:
+        """Fold the record of the frame that waits."""
+        one, self.waiting = self.waiting, None
+        if not one or one.number <= self.number:
+            return  # another cspool-apply was faster
         try:
             opened = record.open_with(self.key, one.record)
             self._fold(one.number, opened)
         except DataError as error:
             self._set_aside(one.number, str(error))
-        self._advance(one.number, frame.next_chain(one.chain, one.number, one.record))
+        self._advance(one.number, _chain_behind(one))
 
     # Commands
 
@@ -278,6 +294,10 @@ class Replay:
     def _set_aside(self, number: int, reason: str, opened: Opened | None = None) -> None:
         row = (number, reason, opened and opened.sender, opened and opened.body)
         self.db.execute("INSERT INTO aside VALUES (?, ?, ?, ?)", row)
+
+
+def _chain_behind(one: Frame) -> bytes:
+    return frame.next_chain(one.chain, one.number, one.record)
 
 
 def agrees(db: sqlite3.Connection, head: Head) -> bool:
