@@ -1,6 +1,5 @@
 """Files that are on disk, names included, when a call returns."""
 
-import errno
 import os
 
 from .errors import CannotCreate
@@ -28,16 +27,33 @@ def replace(path: str, text: bytes) -> None:
     sync_directory(os.path.dirname(path) or ".")
 
 
-def _write(fd: int, path: str, text: bytes) -> None:
-    """Write a whole file, sync and close it."""
+def write(fd: int, octets: bytes, path: str) -> None:
+    """Write all of it to a file; errors name `path`."""
+    view = memoryview(octets)
     try:
-        with open(fd, "wb", buffering=0) as file:
-            if file.write(text) != len(text):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fdatasync(fd)
+        while view:
+            view = view[os.write(fd, view) :]
     except OSError as error:
         error.filename = path
         raise
+
+
+def sync(fd: int, path: str) -> None:
+    """Make sure that what is in an open file is on disk; errors name `path`."""
+    try:
+        os.fdatasync(fd)
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+def _write(fd: int, path: str, text: bytes) -> None:
+    """Write a whole file, sync and close it."""
+    try:
+        write(fd, text, path)
+        sync(fd, path)
+    finally:
+        os.close(fd)
 
 
 def sync_file(path: str) -> None:

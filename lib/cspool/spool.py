@@ -352,7 +352,7 @@ class _Writer:
         """Sync what was written, then let the readers see it."""
         if self.next == self.before.next:
             return
-        os.fdatasync(self.fd)
+        disk.sync(self.fd, self.path)
         head = self.before._replace(
             next=self.next, chain=self.chain, segment=self.segments[-1].name, length=self.position
         )
@@ -380,7 +380,7 @@ class _Writer:
 
     def _new_segment(self) -> None:
         if self.fd >= 0:
-            os.fdatasync(self.fd)
+            disk.sync(self.fd, self.path)
             self._close()
             self._close_segment()
         for generation in range(1 << 16):
@@ -402,13 +402,7 @@ class _Writer:
         self.segments[-1] = Segment(last.name, self.next - last.first, self.position)
 
     def _write(self, octets: bytes) -> None:
-        view = memoryview(octets)
-        try:
-            while view:
-                view = view[os.write(self.fd, view) :]
-        except OSError as error:
-            error.filename = self.path
-            raise
+        disk.write(self.fd, octets, self.path)
         self.position += len(octets)
 
     def _file(self, name: str) -> str:
