@@ -53,6 +53,19 @@ mv "$log" moved
 expect "a segment that is missing" 75 '' "cspool-append: $log: missing: the spool is damaged" pipe 'cspool-append broken <stream'
 ln -s "$PWD/moved" "$log"
 expect "a segment that is a link" 75 '' "cspool-append: $log: *" pipe 'cspool-append broken <stream'
+# Whoever owns the directory may put anything there, and another user's server must neither follow it nor wait for it.
+echo secret >outside
+for name in format head segments.1 lock head.new 00000000000000000001.0.log; do
+	for kind in "ln -s $PWD/outside" mkfifo; do
+		rm -rf broken && cp -R spool broken
+		rm -f "broken/$name"
+		$kind "broken/$name"
+		expect "$name made with ${kind%% *}" 75 '' "cspool-append: broken*" timeout 10 sh -c 'cspool-append broken <stream'
+		[ "$name" = lock ] || [ "$name" = head.new ] ||
+			expect "nor for a reader" 66 '' "cspool-fetch: broken/$name: not a plain file" timeout 10 sh -c 'cspool-fetch --after=0 broken >/dev/null'
+	done
+done
+is "$(cat outside)" secret "nothing outside is written"
 expect "a limit on the size of files" 75 '' "cspool-append: *: file too large" \
 	sh -c 'ulimit -f 1; cspool-append spool <stream'
 head -c 20000000 /dev/urandom | cspool-seal --from=key --to=key.pub >large

@@ -1,6 +1,9 @@
 """Files that are on disk, names included, when a call returns."""
 
+import errno
 import os
+import stat
+from typing import BinaryIO
 
 from .errors import CannotCreate
 
@@ -22,9 +25,17 @@ def create(path: str, text: bytes, mode: int) -> None:
 def replace(path: str, text: bytes) -> None:
     """Replace a file as a whole, so that it is the old or the new one after a power cut."""
     new = path + ".new"
-    _write(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666), new, text)
+    _write(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666), new, text)
     os.rename(new, path)
     sync_directory(os.path.dirname(path) or ".")
+
+
+def open_plain(path: str, dir_fd: int | None = None) -> BinaryIO:
+    """Open a plain file to read; no link is followed, and nothing is waited for. Raises OSError."""
+    if not stat.S_ISREG(os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+        raise OSError(errno.ELOOP, "not a plain file", path)
+    # Lest it has become something else meanwhile.
+    return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd), "rb")
 
 
 def write(fd: int, octets: bytes, path: str) -> None:

@@ -7,14 +7,13 @@ or else by looking for the next one.
 """
 
 import mmap
-import os
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from . import frame
+from . import disk, frame
 
 HEADER_LINE_MAX = 512  # octets
 
@@ -53,12 +52,8 @@ class Header(NamedTuple):
 @contextmanager
 def opened(path: str) -> Iterator[mmap.mmap]:
     """Map a segment into memory, to read. Raises OSError, and ValueError where it is empty."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as octets:
-            yield octets
-    finally:
-        os.close(fd)
+    with disk.open_plain(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
+        yield octets
 
 
 def frames(octets: mmap.mmap, start: int, end: int, numbers: range) -> Iterator[Found]:

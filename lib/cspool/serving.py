@@ -13,7 +13,6 @@ import os
 import re
 import select
 import socket
-import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import IO, Any, NamedTuple
 
-from . import __version__, tool
+from . import __version__, disk, tool
 from .errors import Failure, OverQuota
 from .records import Records
 from .spool import Spool
@@ -235,6 +234,8 @@ class Connection(BaseHTTPRequestHandler):
             raise Refusal(411, "a Content-Length is needed")
         if int(length[0]) > self.service.stream_max:
             raise Refusal(413, f"{length[0]} octets, more than the limit of {self.service.stream_max}")
+        if os.path.islink(directory):  # as for GET
+            raise Refusal(403, "a link to a spool")
         with self._trouble():
             spool = Spool(directory)
             records, digest = self._records(int(length[0]))
@@ -323,15 +324,10 @@ def _opened(directory: str, name: str) -> IO[bytes]:
     try:
         spool = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=spool)
+            return disk.open_plain(name, spool)
         finally:
             os.close(spool)
     except FileNotFoundError:
         raise Refusal(404, "no such file") from None
     except OSError as error:
         raise Refusal(403, f"{name}: {(error.strerror or 'cannot be read').lower()}") from None
-    file = open(fd, "rb", buffering=0)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        file.close()
-        raise Refusal(403, f"{name}: no file")
-    return file

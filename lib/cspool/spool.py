@@ -151,11 +151,11 @@ class Directory:
         self.id = words[2]
 
     def read(self, name: str, wait: int = 0) -> bytes:
-        with open(self.path(name), "rb") as file:
+        with disk.open_plain(self.path(name)) as file:
             return file.read()
 
     def pieces(self, name: str, start: int, end: int) -> Iterator[bytes]:
-        with open(self.path(name), "rb") as file:
+        with disk.open_plain(self.path(name)) as file:
             file.seek(start)
             while start < end:
                 piece = file.read(min(PIECE, end - start))
@@ -308,7 +308,7 @@ class Spool:
 @contextmanager
 def locked(path: str) -> Iterator[None]:
     """Keep everybody else from appending."""
-    lock = os.open(os.path.join(path, "lock"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    lock = os.open(os.path.join(path, "lock"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -329,7 +329,7 @@ class _Writer:
         self.created: list[str] = []  # segments that no head names yet
         self.position = head.length
         if segments:
-            fd = os.open(self._file(head.segment), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+            fd = os.open(self._file(head.segment), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
             size = os.fstat(fd).st_size
             if size < head.length:
                 os.close(fd)
