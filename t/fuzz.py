@@ -1,16 +1,24 @@
 """Fuzz what reads hostile octets, guided by coverage. By hand: it needs atheris, and runs until it is stopped.
 
-Usage: PYTHONPATH=lib:t python t/fuzz.py (mime | imap) [OPTIONS OF LIBFUZZER]
+Usage: PYTHONPATH=lib:t python t/fuzz.py TARGET [OPTIONS OF LIBFUZZER]
+
+A target is one of the functions below that take octets. Only a Failure, in
+one line, may come of them.
 """
 
 import contextlib
+import http.client
+import io
+import os
 import sqlite3
 import sys
+import tempfile
 
 import atheris
 
 with atheris.instrument_imports(include=["cspool"]):
-    from cspool import envelope, message, order, text
+    from cspool import command, envelope, frame, keys, message, order, record, scan, spool, text, web
+    from cspool.errors import Failure
     from cspool.imap.server import Server
     from cspool.imap.session import Session
 from imap import mail
@@ -44,17 +52,98 @@ def imap(octets):
     check_syntax(b"".join(connection.told))
 
 
-def main(target, *options):
-    if target == "imap":
-        import tempfile
+def stream(octets):
+    """What cspool-append and cspool-apply read."""
+    with contextlib.suppress(Failure):
+        for one in frame.read(io.BytesIO(octets)):
+            spool.Head.parse(one.record, "it")
 
+
+def segment(octets):
+    """What cspool-fsck reads."""
+    scan.Header.parse(octets)
+    for found in scan.frames(octets, 0, len(octets), range(1, 1 << 40)):
+        assert 0 <= found.start < found.end <= len(octets)
+
+
+def head(octets):
+    for parse in (spool.Head.parse, spool.parse_list):
+        with contextlib.suppress(Failure):
+            parse(octets, "it")
+
+
+class Opens:
+    """A key that opens whatever there is."""
+
+    public = keys.PublicKey(bytes(32), bytes(32))
+
+    def open(self, sealed):
+        return sealed
+
+
+def sealed(octets):
+    """What stands inside a record."""
+    with contextlib.suppress(Failure):
+        record.open_with(Opens(), bytes([record.VERSION]) + octets)
+
+
+def commands(octets):
+    with contextlib.suppress(Failure):
+        fields, _ = command.decode(octets)
+        assert fields["command"] in ("deliver", "change")
+
+
+KEY = os.memfd_create("key")
+
+
+def key(octets):
+    os.ftruncate(KEY, 0)
+    os.pwrite(KEY, octets, 0)
+    for read in (keys.read_public, keys.is_locked, lambda path: keys.read_secret(path, lambda _: b"secret")):
+        with contextlib.suppress(Failure):
+            read(f"/proc/self/fd/{KEY}")
+
+
+class Socket(io.BytesIO):
+    """A server that says this, whatever it is asked."""
+
+    def makefile(self, *_, **__):
+        return self
+
+    def sendall(self, _):
+        pass
+
+    def close(self):
+        pass
+
+
+def server(octets):
+    """What a web server answers to cspool-fetch."""
+
+    class Connection(http.client.HTTPConnection):
+        def connect(self):
+            self.sock = Socket(octets)
+
+    files = web.Web("http://example.org/alice")
+    files._connection = Connection("example.org")
+    for read in (lambda: files.read("head"), lambda: b"".join(files.pieces("x.log", 0, 100))):
+        with contextlib.suppress(Failure, FileNotFoundError):
+            read()
+
+
+TARGETS = (mime, imap, stream, segment, head, sealed, commands, key, server)
+
+
+def main(target, *options):
+    os.environ["HOME"] = "/nonexistent"  # no .netrc
+    if target == "imap":
         from imap import Mailboxes
 
         with tempfile.TemporaryDirectory() as directory:
             boxes = Mailboxes(f"{directory}/mail.db")
             boxes.append(mail("hello", From="bob@example.org"))
             boxes.db.backup(EMPTY)
-    atheris.Setup([sys.argv[0], *options], {"mime": mime, "imap": imap}[target])
+    atheris.Setup([sys.argv[0], *options], {one.__name__: one for one in TARGETS}[target])
     atheris.Fuzz()
 
 

@@ -3,7 +3,10 @@
 import io
 import sys
 
-from cspool.tool import Progress
+from cspool.errors import Failure
+from cspool.tool import Progress, complain
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 class Terminal(io.StringIO):
@@ -33,3 +36,14 @@ def test_short_work_is_not(monkeypatch):
 
 def test_nor_is_any_in_a_log(monkeypatch):
     assert shown(io.StringIO(), (1000, 100_000), (100_000, 100_000), monkeypatch=monkeypatch) == ""
+
+
+@given(st.text())
+def test_what_a_stranger_says_does_nothing_to_the_terminal(text):
+    stream = io.StringIO()
+    before, sys.stderr = sys.stderr, stream
+    try:
+        complain(Failure(f"the server sends us elsewhere ({text})"))
+    finally:
+        sys.stderr = before
+    assert stream.getvalue()[:-1].isprintable()

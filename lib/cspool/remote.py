@@ -76,7 +76,8 @@ def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
     if status == 127:
         raise TryAgain(f"{host}: {name} is not installed there, or not in PATH")
     if sys.stderr:
-        sys.stderr.write(text)  # of the tool at the far end
+        for line in text.splitlines():  # of the tool at the far end
+            print(tool.printable(line), file=sys.stderr)
     if status == 0 or status in SYSEXITS:
         return status
     raise TryAgain(f"{host}: ssh ended with status {status}")

@@ -60,8 +60,13 @@ def run(main: Callable[[Args], int | None], doc: str) -> None:
 
 def complain(failure: Failure) -> int:
     """Print the line of an error on standard error; return its exit code."""
-    print(f"{name()}: {failure}", file=sys.stderr, flush=True)
+    print(printable(f"{name()}: {failure}"), file=sys.stderr, flush=True)
     return failure.code
+
+
+def printable(text: str) -> str:
+    """Return a line for a terminal, with ? for what would do something else there: it may be a stranger's."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class Progress:

@@ -119,7 +119,7 @@ class Web:
             raise self._failed("", error) from None
         text = answer.reason
         if answer.headers.get_content_type() == "text/plain":
-            text = "".join(c if c.isprintable() else "?" for c in said.decode("ascii", "replace").split("\n")[0])
+            text = said.decode("ascii", "replace").split("\n")[0]
         if answer.status == 200 and said == f"cspool-appended {records.count} {digest.hexdigest()}\n".encode():
             return
         if answer.status == 400:
