@@ -1,7 +1,7 @@
 # make             set up .venv with the two packages that the tools import
 # make demo        show the whole suite at work, in a scratch directory (LISTEN=1, MAIL=files)
 # make check       all tests (CSPOOL_CORPUS=directory: also on the mail there)
-# make lint        style, types, shell, manual pages
+# make lint        style, types, shell, manual pages, known faults of what is imported
 # make install     PREFIX=/usr/local DESTDIR= PYTHON=python3 (which must have PyNaCl and docopt)
 # make dist        a release archive
 # make deb         a package for Debian
@@ -52,6 +52,7 @@ lint: $(VENV)/ready-for-tests
 	mypy
 	shellcheck -x .ci/run .debian/p* man/examples/deliver t/*.sh t/*.t
 	mandoc -Tlint -W warning $(PAGES)
+	@sh t/audit.sh
 
 install:
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/cspool/imap

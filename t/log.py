@@ -51,11 +51,11 @@ class Device:
         end = len(log.records) if end is None else end
         number = database.cursor(self.db).number
         if end >= number:
-            Replay(self.db, ALICE).run(log.stream(number, end))
+            Replay(self.db, [ALICE]).run(log.stream(number, end))
 
     def fetch_and_die(self, log, frames, commits):
         """Killed before this many frames have been read, having committed where `commits` says so."""
-        replay = Replay(self.db, ALICE)
+        replay = Replay(self.db, [ALICE])
 
         def stream():
             for place, one in enumerate(log.stream(database.cursor(self.db).number, len(log.records))):

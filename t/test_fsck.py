@@ -37,7 +37,7 @@ def apply(db, path):
     after = database.cursor(db).number
     head, found = frames(path, after)
     one = frame.Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text())
-    Replay(db, ALICE).run(iter([one, *found]))
+    Replay(db, [ALICE]).run(iter([one, *found]))
 
 
 def places(path):
@@ -118,7 +118,7 @@ def test_what_is_whole_is_kept_and_everybody_goes_on(whole, data):
         head, found = frames(path)
         half_way = [frame.Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text()), *found[:15]]
         with pytest.raises(fsck.frame.TryAgain):
-            Replay(half, ALICE).run(cut(half_way))
+            Replay(half, [ALICE]).run(cut(half_way))
 
         logs = sorted(name for name in os.listdir(path) if name.endswith(".log"))
         lists = sorted(name for name in os.listdir(path) if name.startswith("segments."))

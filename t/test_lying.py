@@ -345,7 +345,7 @@ def test_two_who_were_shown_different_logs_cannot_be_brought_together_again(tmp_
     assert apply(laptop, Stream(truth, ALL, ALL + 1).octets()) == (76, expected)
     assert laptop.state() == state
     with pytest.raises(Contradiction, match="record 9 does not continue"):
-        Replay(desktop.db, ALICE).run(iter(Stream(truth, SEEN + 2, ALL + 1).frames_with_head()))
+        Replay(desktop.db, [ALICE]).run(iter(Stream(truth, SEEN + 2, ALL + 1).frames_with_head()))
 
 
 @pytest.mark.parametrize("octets", [b"\xff", b"\0", b"A", b"\1\0\0\0"], ids=repr)

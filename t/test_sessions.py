@@ -225,7 +225,7 @@ class Apply:
         self.log = Log()
         self.db = database.open_database(path, create=True)
         trust = {"do": "trust", "key": HOST.public.sign.hex(), "comment": ""}
-        Replay(self.db, ALICE).run(self.log.stream(0, 0))
+        Replay(self.db, [ALICE]).run(self.log.stream(0, 0))
         with database.writing(self.db):
             view.change(self.db, [trust, {"do": "create", "name": "other", "nonce": "00" * 16}])
         for body in outbox.bodies(self.db):
@@ -239,7 +239,7 @@ class Apply:
 
     def run(self):
         number = database.cursor(self.db).number
-        Replay(self.db, ALICE).run(self.log.stream(number, len(self.log.records)))
+        Replay(self.db, [ALICE]).run(self.log.stream(number, len(self.log.records)))
 
 
 @settings(max_examples=2000 if os.environ.get("CSPOOL_LONG") else 60)

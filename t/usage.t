@@ -22,4 +22,8 @@ for tool in "$top"/bin/cspool-*; do
 	ok "$name: in cspool(7)" grep -q "^\.It Xr $name " "$top/man/cspool.7"
 done
 
+shown=$(grep -A1 '^\.It Shown' "$top/man/cspool-security.7" | grep -oE '[a-z_]+\.(t|py)')
+ok "cspool-security(7) names the tests that show it" test "$(echo "$shown" | wc -l)" -gt 20
+is "$(cd "$here" && for file in $shown; do [ -e "$file" ] || echo "$file"; done)" "" "and all of them are there"
+
 done_testing

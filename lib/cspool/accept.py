@@ -35,7 +35,8 @@ DELETE FROM contradiction;
 UPDATE message SET fold_mailbox = NULL, fold_flags = NULL;
 UPDATE subscription SET fold = name = 'INBOX';
 UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', made = 0 WHERE id != x'{INBOX.hex()}';
-UPDATE cursor SET spool = NULL, chain = NULL, number = 0, last = 0, placed = NULL, segment = NULL, offset = NULL;
+UPDATE cursor SET spool = NULL, chain = NULL, number = 0, last = 0, placed = NULL, segment = NULL, offset = NULL,
+    user = NULL;
 UPDATE outbox SET line = NULL, counter = NULL, hash = NULL;
 """
 FOLDED = (
@@ -44,21 +45,23 @@ FOLDED = (
 )
 
 
-def accept(db: sqlite3.Connection, key: SecretKey, frames: Iterator[Frame]) -> int:
+def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Iterator[Frame]) -> int:
     """Take the log in `frames`, from its first record on, for the true one; return how many messages it lacked.
 
     Raises what `Replay.run` raises, and has done nothing then.
     """
-    database.check_key(db, key.public.sign)
+    user = database.check_keys(db, own)
     db.execute("BEGIN IMMEDIATE")
     try:
         for statement in CLEAR.split(";")[:-1]:
             db.execute(statement)
         db.execute("UPDATE cursor SET device = ?", (os.urandom(16),))
-        _Whole(db, key).run(frames)
+        _Whole(db, own).run(frames)
         mailboxes = _queue_mailboxes(db)
         lacking = _queue_messages(db, mailboxes)
         _queue_differences(db, mailboxes)
+        if database.check_keys(db, own) != user:
+            outbox.add(db, [outbox.user_key(user.public)], b"")
         view.refresh(db, [one for (one,) in db.execute("SELECT id FROM message ORDER BY key")])
         for table in ("message", "mailbox", "subscription", "trust"):
             db.execute(f"DROP TABLE was_{table}")
@@ -72,8 +75,8 @@ def accept(db: sqlite3.Connection, key: SecretKey, frames: Iterator[Frame]) -> i
 class _Whole(Replay):
     """A replay within a transaction that is under way."""
 
-    def __init__(self, db: sqlite3.Connection, key: SecretKey) -> None:
-        super().__init__(db, key)
+    def __init__(self, db: sqlite3.Connection, own: list[SecretKey]) -> None:
+        super().__init__(db, own)
         self._load()
 
     def pause(self, waits: bool) -> None:

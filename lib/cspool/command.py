@@ -270,4 +270,5 @@ _CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "unsubscribe": {"do": _text, "name": _name},
     "trust": {"do": _text, "key": _hex(32), "comment": _text},
     "distrust": {"do": _text, "key": _hex(32)},
+    "user-key": {"do": _text, "sign": _hex(32), "box": _hex(32)},
 }

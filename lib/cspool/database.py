@@ -20,6 +20,7 @@ from . import keys
 from .command import INBOX
 from .errors import BadConfig, NoInput, TryAgain
 from .frame import Place
+from .keys import SecretKey
 
 VERSION = 1  # PRAGMA user_version
 APPLICATION = 0x6373706C  # "cspl", PRAGMA application_id
@@ -248,14 +249,19 @@ def place(db: sqlite3.Connection) -> Place | None:
     return Place(*found) if found else None
 
 
-def check_key(db: sqlite3.Connection, sign: bytes) -> None:
-    """Raise BadConfig when this database belongs to another key (its Ed25519 half) than `sign`.
+def check_keys(db: sqlite3.Connection, own: list[SecretKey]) -> SecretKey:
+    """Return the key that is the user's as far as the log has been applied: of a new database the oldest.
 
-    With another key all mail would be set aside, and the cursor would move past it.
+    Raises BadConfig when this database belongs to none of them: all mail
+    would be set aside, and the cursor would move past it.
     """
     user = cursor(db).user
-    if user is not None and user != sign:
-        raise BadConfig(f"not the key of this message database ({keys.short(user)})")
+    if user is None:
+        return own[-1]
+    for key in own:
+        if key.public.sign == user:
+            return key
+    raise BadConfig(f"not the key of this message database ({keys.short(user)})")
 
 
 def add_mailbox(db: sqlite3.Connection, mailbox_id: bytes) -> int:

@@ -30,6 +30,16 @@ def replace(path: str, text: bytes) -> None:
     sync_directory(os.path.dirname(path) or ".")
 
 
+def replace_private(path: str, text: bytes) -> None:
+    """Replace a file that is for its owner only, as `replace` does."""
+    new = path + ".new"
+    if os.path.lexists(new):
+        os.unlink(new)
+    create(new, text, 0o600)
+    os.rename(new, path)
+    sync_directory(os.path.dirname(path) or ".")
+
+
 def open_plain(path: str, dir_fd: int | None = None) -> BinaryIO:
     """Open a plain file to read; no link is followed, and nothing is waited for. Raises OSError."""
     if not stat.S_ISREG(os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode):

@@ -147,6 +147,11 @@ class Layer:
         if self.number is not None:
             self.db.execute("DELETE FROM trust WHERE key = ?", (change["key"],))
 
+    def user_key(self, change: Fields) -> None:
+        """From here on the user's changes are signed by another key; in the log, as with trust."""
+        if self.number is not None:
+            self.db.execute("UPDATE cursor SET user = ?", (change["sign"],))
+
     # What only the log does
 
     def deliver(self, fields: Fields, octets: bytes) -> None:
@@ -248,6 +253,7 @@ CHANGES: dict[str, Callable[[Layer, Fields], Any]] = {
     "unsubscribe": Layer.unsubscribe,
     "trust": Layer.trust,
     "distrust": Layer.distrust,
+    "user-key": Layer.user_key,
 }
 
 

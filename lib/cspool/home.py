@@ -5,8 +5,12 @@ Every value can be given to a tool by an option instead.
 
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from .errors import BadConfig, NoInput
+
+if TYPE_CHECKING:
+    from .keys import SecretKey
 
 
 def path(name: str) -> str:
@@ -48,6 +52,24 @@ def spool(given: str | None) -> str:
 def spool_to_append(given: str | None) -> str:
     """Return where to append: as given, or as the file `append` says, or `spool`."""
     return given or value("append" if os.path.exists(path("append")) else "spool")
+
+
+def user_keys(given: str | None, given_old: str | None = None) -> "list[SecretKey]":
+    """Return the user's secret keys, the newest first: that in `given` or `key`, and those of before in `old-keys`.
+
+    Where they are locked, one passphrase is asked for, for all. Raises NoInput, BadConfig.
+    """
+    from . import keys
+
+    said: list[bytes] = []
+
+    def once(file: str) -> bytes:
+        if not said:
+            said.append(passphrase(file))
+        return said[0]
+
+    newest, old = keys.read_secret(given or path("key"), once), given_old or path("old-keys")
+    return [newest, *(reversed(keys.read_secrets(old, once)) if os.path.exists(old) else [])]
 
 
 def passphrase(key: str) -> bytes:

@@ -29,7 +29,7 @@ from .errors import BadConfig, DataError, NoInput
 PUBLIC = "cspool-key-1"
 SECRET = "cspool-secret-key-1"
 LOCKED = "cspool-locked-key-1"
-LINE_MAX = 4096  # octets read of a key file
+LINE_MAX = 65536  # octets read of a key file
 
 LOCK = struct.Struct(">II16s")  # argon2id opslimit, memlimit in octets, salt
 MEMLIMIT_MAX = 1 << 30  # a key file cannot make us allocate more
@@ -142,7 +142,16 @@ def read_secret(path: str, passphrase: Callable[[str], bytes]) -> SecretKey:
     Raises NoInput when it cannot be read, BadConfig when it is none, when
     others than its owner could read it or when the passphrase is wrong.
     """
-    kind, data, comment = _read(path, private=True)
+    return _secret(path, *_read(path, private=True), passphrase)
+
+
+def read_secrets(path: str, passphrase: Callable[[str], bytes]) -> list[SecretKey]:
+    """Read a file with a secret key in each line. Raises as `read_secret`."""
+    lines = _octets(path, private=True).splitlines()
+    return [_secret(path, *_words(line), passphrase) for line in lines]
+
+
+def _secret(path: str, kind: str, data: bytes, comment: str, passphrase: Callable[[str], bytes]) -> SecretKey:
     seed = _unlock(path, data, passphrase) if kind == LOCKED else _unchecked(data) if kind == SECRET else None
     if seed is None or len(seed) != 32:
         raise BadConfig(f"{path}: not a secret key of cspool, or damaged")
@@ -187,15 +196,23 @@ def _argon2id(lock: bytes, passphrase: bytes) -> bytes:
 
 def _read(path: str, private: bool = False) -> tuple[str, bytes, str]:
     """Return the first word, the decoded second and the rest of a key file."""
+    return _words(_octets(path, private))
+
+
+def _octets(path: str, private: bool) -> bytes:
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            text = file.read(LINE_MAX)
+            octets = file.read(LINE_MAX)
     except OSError as error:
         raise NoInput(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
     if private and stat.S_ISREG(mode) and mode & 0o077:
         raise BadConfig(f"{path}: readable by others than its owner: chmod 600 {path}")
-    words = [*text.decode("utf-8", "replace").split(None, 2), "", "", ""]
+    return octets
+
+
+def _words(octets: bytes) -> tuple[str, bytes, str]:
+    words = [*octets.decode("utf-8", "replace").split(None, 2), "", "", ""]
     try:
         data = base64.b64decode(words[1], validate=True)
         if base64.b64encode(data).decode() != words[1]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from . import command, database
 from .command import FIRST, Fields
+from .keys import PublicKey
 
 
 def add(db: sqlite3.Connection, rows: list[Fields], octets: bytes) -> None:
@@ -91,9 +92,26 @@ def _issue_again(db: sqlite3.Connection) -> None:
     db.execute("UPDATE outbox SET line = NULL, counter = NULL, hash = NULL")
 
 
+def user_key(key: PublicKey) -> Fields:
+    """Return the small change that makes a key that of the user."""
+    return {"do": "user-key", "sign": key.sign.hex(), "box": key.box.hex()}
+
+
+def changes_key(db: sqlite3.Connection) -> bool:
+    """Tell whether a change of the user key is in the outbox."""
+    return bool(db.execute('SELECT 1 FROM outbox WHERE instr(changes, \'"do":"user-key"\')').fetchone())
+
+
 def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
-    """Yield the frozen bodies in order, but for those that take effect meanwhile."""
+    """Yield the frozen bodies in order, but for those that take effect meanwhile.
+
+    Behind one that changes the user key comes none before it has taken effect,
+    for the old key signs them all.
+    """
     for (key,) in db.execute("SELECT key FROM outbox WHERE line IS NOT NULL ORDER BY key").fetchall():
         found = db.execute("SELECT line, octets FROM outbox WHERE key = ? AND line IS NOT NULL", (key,)).fetchone()
         if found:
+            last = b'"do":"user-key"' in found[0]
             yield found[0] + b"\n" + found[1]
+            if last:
+                return

@@ -10,10 +10,11 @@ them.
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from . import command, database, frame, keys, outbox, record, tool, view
 from .command import FIRST, Fields
-from .errors import Contradiction, DataError, Failure, TooOld
+from .errors import BadConfig, Contradiction, DataError, Failure, TooOld
 from .fold import Layer
 from .frame import Frame
 from .keys import SecretKey
@@ -38,12 +39,12 @@ class Replay:
     def __init__(
         self,
         db: sqlite3.Connection,
-        key: SecretKey,
+        own: list[SecretKey],
         progress: Callable[[int, int], None] = lambda number, last: None,
         complain: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.db = db
-        self.key = key
+        self.own = own  # the user's keys, the newest first
         self.progress = progress
         self.complain = complain
         self.folded: dict[bytes, None] = {}  # ids of messages that this transaction's records touched
@@ -64,7 +65,7 @@ class Replay:
         last record, has then been applied, and is on disk; before a
         Contradiction, only what had been committed.
         """
-        database.check_key(self.db, self.key.public.sign)
+        database.check_keys(self.db, self.own)
         head = None
         try:
             for one in frames:
@@ -145,7 +146,8 @@ class Replay:
     def _load(self) -> None:
         cursor = database.cursor(self.db)
         self.spool, self.number, self.chain = cursor.spool, cursor.number, cursor.chain or b""
-        self.db.execute("UPDATE cursor SET user = ?", (self.key.public.sign,))
+        self.user = database.check_keys(self.db, self.own).public.sign
+        self.db.execute("UPDATE cursor SET user = ?", (self.user,))
 
     def _save(self) -> None:
         if self.spool is not None:
@@ -237,17 +239,23 @@ class Replay:
         if not one or one.number <= self.number:
             return  # another cspool-apply was faster
         try:
-            opened = record.open_with(self.key, one.record)
-            self._fold(one.number, opened)
+            self._fold(one.number, self._open(one.record))
         except DataError as error:
             self._set_aside(one.number, str(error))
         self._advance(one.number, _chain_behind(one))
 
     # Commands
 
+    def _open(self, sealed: bytes) -> Opened:
+        """Open a record with the key that it was sealed to. Raises DataError."""
+        for key in self.own[:-1]:
+            with suppress(DataError):
+                return record.open_with(key, sealed)
+        return record.open_with(self.own[-1], sealed)
+
     def _fold(self, number: int, opened: Opened) -> None:
         """Do what a record says. Raises DataError, before it has done anything, for what is to be set aside."""
-        by_user = opened.sender == self.key.public.sign
+        by_user = opened.sender == self.user
         try:
             fields, octets = command.decode(opened.body, self.spool)
         except TooOld as error:
@@ -265,11 +273,13 @@ class Replay:
         elif not by_user:
             raise DataError(f"a change by a key that is not the user's ({keys.short(opened.sender)})")
         elif self._continues(number, fields):
+            self._check_user_key(number, fields)
             layer.perform(fields["changes"], octets)
             body_hash = command.body_hash(opened.body)
             device = fields["device"]
             self.db.execute("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", (device, fields["counter"], body_hash))
             outbox.took_effect(self.db, device, body_hash)
+            self.user = database.check_keys(self.db, self.own).public.sign
         self.folded.update(layer.touched)
 
     def _continues(self, number: int, fields: Fields) -> bool:
@@ -290,6 +300,13 @@ class Replay:
             raise Contradiction(f"record {number} was written by a device that has seen record {seen}")
         if self._chain(seen) not in (None, chain) or (seen == 0 and chain != frame.first_chain(fields["spool"])):
             raise Contradiction(f"the device that wrote record {number} has seen another log up to record {seen}")
+
+    def _check_user_key(self, number: int, fields: Fields) -> None:
+        """Stop before a change of the user key to one that we do not have: we could read nothing behind it."""
+        signs = {key.public.sign for key in self.own}
+        for change in fields["changes"]:
+            if change["do"] == "user-key" and change["sign"] not in signs:
+                raise BadConfig(f"record {number} makes {keys.short(change['sign'])} the key of the user: we need it")
 
     def _set_aside(self, number: int, reason: str, opened: Opened | None = None) -> None:
         row = (number, reason, opened and opened.sender, opened and opened.body)

@@ -1,0 +1,86 @@
+#!/bin/sh
+# The life of keys, as cspool-security(7) has it: a mail host's key is lost, the user's is changed, a machine is revoked.
+. "$(dirname "$0")/tap.sh"
+make_homes
+spool=$HOME/spool
+send() { printf 'Subject: %s\n\n%s\n' "$1" "$1" | deliver; }
+both() { # the status of the last that said something
+	worst=0
+	for home in laptop desktop laptop; do on $home cspool-sync || worst=$?; done
+	return $worst
+}
+subjects() { imap 'a SELECT INBOX' 'b FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT)]' | sed -n 's/^Subject: //p' | sort | xargs; }
+flag() { imap 'a SELECT INBOX' "b STORE 1 +FLAGS ($1)" | grep -q '^b OK'; }
+has_flag() { imap 'a SELECT INBOX' 'b FETCH 1 (FLAGS)' | grep -q "$1"; }
+send one
+both
+
+# The key of a mail host is stolen: a new one, trusted; the old one, trusted no more.
+cp -R "$HOME/mailhost" "$HOME/thief"
+rm "$HOME/mailhost/key" "$HOME/mailhost/key.pub"
+cspool-keygen "$HOME/mailhost/key"
+printf 'Subject: before\n\nforged\n' | on thief pipe 'cspool-seal | cspool-append'
+on laptop cspool-trust "$HOME/mailhost/key.pub"
+on laptop cspool-trust --distrust "$HOME/thief/key.pub"
+expect "the host's key is changed" 0 '' '' on laptop cspool-sync
+send two
+printf 'Subject: after\n\nforged\n' | on thief pipe 'cspool-seal | cspool-append'
+expect "mail of the old key is refused from there on" 65 '' '*cspool-apply: record 7 is set aside: delivered by a key that is not trusted (*)' both
+for home in laptop desktop; do is "$(on $home subjects)" "before one two" "what came before stays, on $home"; done
+
+# The user's key is changed, while the desktop has a change that it has not sent.
+on desktop flag Offline
+cp -R "$HOME/laptop" "$HOME/stolen"
+expect "a new key" 0 '' '' cspool-keygen "$HOME/new"
+expect "is no key yet" 66 '' '*none: no such file*' on laptop cspool-rekey none
+expect "it becomes the user's" 0 "Now cspool-sync. Then copy *" '' on laptop cspool-rekey "$HOME/new"
+expect "twice is once" 0 "Now cspool-sync. *" '' on laptop cspool-rekey "$HOME/new"
+on laptop flag '\Flagged'
+expect "and is sent" 0 '' '' on laptop cspool-sync
+is "$(on laptop subjects)" "before one two" "old mail is readable"
+is "$(stat -c %a "$HOME/laptop/key" "$HOME/laptop/old-keys" | xargs)" "600 600" "keys are for their owner"
+cp "$HOME/laptop/key.pub" "$HOME/mailhost/recipient"
+send three
+expect "mail is sealed to the new one" 0 '' '' on laptop cspool-sync
+is "$(on laptop subjects)" "before one three two" "and readable"
+
+expect "a machine without the new key stops" 78 '' 'cspool-apply: record * makes * the key of the user: we need it' on desktop cspool-sync
+ok "and keeps what it has" on desktop has_flag Offline
+is "$(on desktop subjects)" "before one two" "and its mail"
+cp "$HOME/laptop/key" "$HOME/laptop/key.pub" "$HOME/laptop/old-keys" "$HOME/desktop"
+expect "with it, all goes on, but for what was sent without" 65 '' '*set aside: a change by a key that is not the user*' both
+for home in laptop desktop; do
+	ok "flags of both, on $home" on $home has_flag 'Offline.*Flagged\|Flagged.*Offline'
+	is "$(on $home subjects)" "before one three two" "and mail"
+done
+
+# The machine that was stolen can do nothing any more, and read nothing new.
+on stolen flag Stolen
+on stolen pipe 'cspool-outbox | cspool-append'
+printf 'Subject: forged\n\n\n' | cspool-seal --from="$HOME/stolen/key" --to="$HOME/laptop/key.pub" | cspool-append "$spool"
+expect "what the old key signs is set aside" 65 '' "cspool-apply: record * is set aside: a change by a key that is not the user's (*)
+cspool-apply: record * is set aside: delivered by a key that is not trusted (*)" on laptop cspool-sync
+expect "everywhere" 65 '' '*' on desktop cspool-sync
+on laptop has_flag Stolen
+is $? 1 "no flag of it"
+expect "it reads nothing new" 78 '' '*we need it' on stolen cspool-sync
+is "$(on stolen subjects)" "before one two" "only what it had"
+
+# A new machine gets both keys.
+expect "a new machine with the new key alone" 0 '*' '*set aside*' on halfway cspool-setup --key="$HOME/laptop/key" "$spool"
+expect "and with the old ones" 0 '*' '*set aside*' \
+	on tablet cspool-setup --key="$HOME/laptop/key" --old-keys="$HOME/laptop/old-keys" "$spool"
+is "$(on tablet subjects)" "before one three two" "has all mail"
+
+# Keys that are locked: one passphrase for all.
+CSPOOL_PASSPHRASE_COMMAND='echo secret'
+export CSPOOL_PASSPHRASE_COMMAND
+cspool-keygen --passphrase "$HOME/locked"
+expect "a locked key" 0 '*' '' on laptop cspool-rekey "$HOME/locked"
+expect "works" 65 '' '*set aside: a change by a key that is not the user*' on laptop cspool-sync
+cspool-keygen --passphrase "$HOME/locked2"
+expect "a second" 0 '*' '' on laptop cspool-rekey "$HOME/locked2"
+expect "too" 0 '' '' on laptop cspool-sync
+is "$(on laptop subjects)" "before one three two" "with all mail"
+
+done_testing
