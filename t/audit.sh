@@ -1,4 +1,6 @@
 # Known faults of the packages that the tools import; skipped, with the reason, where that cannot be found out.
+
+# shellcheck shell=sh
 set -eu
 cd "$(dirname "$0")/.."
 command -v pip-audit >/dev/null || {

@@ -35,9 +35,9 @@ done
 
 # What goes wrong is said without what it was about.
 CSPOOL_HOME=$HOME/mailhost cspool-seal <"$HOME/desktop/key" >stream 2>said || true
-head -c 300 stream >cut
+head -c 300 stream >part
 for command in "cspool-append $HOME/spool" "cspool-apply --db=new.db --key=$HOME/desktop/key"; do
-	sh -c "$command" <cut >>said 2>&1
+	sh -c "$command" <part >>said 2>&1
 	sh -c "$command" <"$HOME/desktop/key" >>said 2>&1
 done
 expect "a key where another thing belongs" 78 '' 'cspool-seal: *: a secret key where the public one (.pub) belongs' \
