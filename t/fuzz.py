@@ -2,149 +2,23 @@
 
 Usage: PYTHONPATH=lib:t python t/fuzz.py TARGET [OPTIONS OF LIBFUZZER]
 
-A target is one of the functions below that take octets. Only a Failure, in
-one line, may come of them.
+A target is one of those in hostile.py.
 """
 
-import contextlib
-import http.client
-import io
-import os
-import sqlite3
 import sys
 import tempfile
 
 import atheris
 
 with atheris.instrument_imports(include=["cspool"]):
-    from cspool import command, envelope, frame, keys, message, order, record, scan, spool, text, web
-    from cspool.errors import Failure
-    from cspool.imap.server import Server
-    from cspool.imap.session import Session
-from imap import mail
-from test_grammar import Pipe, check_syntax
-
-EMPTY = sqlite3.connect(":memory:", isolation_level=None)
-
-
-def mime(octets):
-    """All that is computed of a message when it arrives."""
-    octets = message.with_crlf(octets)
-    root = message.parse(octets)
-    answers = b"* 1 FETCH (%b %b)\r\n"
-    check_syntax(answers % (envelope.envelope(root.fields), envelope.structure(octets, root)))
-    check_syntax(answers % (b"x", envelope.structure(octets, root, extended=False)))
-    text.body_text(octets, root)
-    text.header_text(octets[: root.body])
-    text.preview(octets, root)
-    text.sent(root.fields.get(b"date", b""))
-    order.order(root.fields)
-
-
-def imap(octets):
-    """A session of these commands on a mailbox with one message."""
-    connection = Pipe(b"a SELECT INBOX\r\n" + octets + b"\r\n")
-    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-        EMPTY.backup(db)
-        session = Session(db, connection, "/nonexistent")
-        session.authenticated = True
-        Server(session).run()
-    check_syntax(b"".join(connection.told))
-
-
-def stream(octets):
-    """What cspool-append and cspool-apply read."""
-    with contextlib.suppress(Failure):
-        for one in frame.read(io.BytesIO(octets)):
-            spool.Head.parse(one.record, "it")
-
-
-def segment(octets):
-    """What cspool-fsck reads."""
-    scan.Header.parse(octets)
-    for found in scan.frames(octets, 0, len(octets), range(1, 1 << 40)):
-        assert 0 <= found.start < found.end <= len(octets)
-
-
-def head(octets):
-    for parse in (spool.Head.parse, spool.parse_list):
-        with contextlib.suppress(Failure):
-            parse(octets, "it")
-
-
-class Opens:
-    """A key that opens whatever there is."""
-
-    public = keys.PublicKey(bytes(32), bytes(32))
-
-    def open(self, sealed):
-        return sealed
-
-
-def sealed(octets):
-    """What stands inside a record."""
-    with contextlib.suppress(Failure):
-        record.open_with(Opens(), bytes([record.VERSION]) + octets)
-
-
-def commands(octets):
-    with contextlib.suppress(Failure):
-        fields, _ = command.decode(octets)
-        assert fields["command"] in ("deliver", "change")
-
-
-KEY = os.memfd_create("key")
-
-
-def key(octets):
-    os.ftruncate(KEY, 0)
-    os.pwrite(KEY, octets, 0)
-    for read in (keys.read_public, keys.is_locked, lambda path: keys.read_secret(path, lambda _: b"secret")):
-        with contextlib.suppress(Failure):
-            read(f"/proc/self/fd/{KEY}")
-
-
-class Socket(io.BytesIO):
-    """A server that says this, whatever it is asked."""
-
-    def makefile(self, *_, **__):
-        return self
-
-    def sendall(self, _):
-        pass
-
-    def close(self):
-        pass
-
-
-def server(octets):
-    """What a web server answers to cspool-fetch."""
-
-    class Connection(http.client.HTTPConnection):
-        def connect(self):
-            self.sock = Socket(octets)
-
-    files = web.Web("http://example.org/alice")
-    files._connection = Connection("example.org")
-    for read in (lambda: files.read("head"), lambda: b"".join(files.pieces("x.log", 0, 100))):
-        with contextlib.suppress(Failure, FileNotFoundError):
-            read()
-
-
-TARGETS = (mime, imap, stream, segment, head, sealed, commands, key, server)
+    import hostile
 
 
 def main(target, *options):
-    os.environ["HOME"] = "/nonexistent"  # no .netrc
-    if target == "imap":
-        from imap import Mailboxes
-
-        with tempfile.TemporaryDirectory() as directory:
-            boxes = Mailboxes(f"{directory}/mail.db")
-            boxes.append(mail("hello", From="bob@example.org"))
-            boxes.db.backup(EMPTY)
-    atheris.Setup([sys.argv[0], *options], {one.__name__: one for one in TARGETS}[target])
-    atheris.Fuzz()
+    with tempfile.TemporaryDirectory() as directory:
+        hostile.prepare(directory)
+        atheris.Setup([sys.argv[0], *options], {one.__name__: one for one in hostile.TARGETS}[target])
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":
