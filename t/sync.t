@@ -87,6 +87,7 @@ await test -e idles
 printf 'Subject: four\n\n1\n' | deliver
 wait $idle
 is $? 0 "an IDLE client is told of new mail"
+ok "and the other machine has it too" await has_messages desktop 4
 
 # An append that hangs does not hold up what comes.
 kill $desktop

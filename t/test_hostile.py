@@ -34,6 +34,7 @@ ANSWER = (
     + bytes(100)
     + b"\r\n0\r\n\r\n"
 )
+SETTLED = b"HTTP/1.1 200 OK\r\nETag: x\r\nDate: Wed, 25 Nov 2026 13:00:00 GMT\r\nContent-Length: 0\r\n"
 SEEDS = {
     "mime": [(VECTORS.parent / "mail" / "1-hello.eml").read_bytes()],
     "imap": [b'b FETCH 1 (FLAGS BODY[1.MIME]<0.5>)\r\nc SEARCH OR SUBJECT "x" NOT SEEN\r\n'],
@@ -73,6 +74,10 @@ def mutated(draw, seeds):
 @given(st.data())
 def test_nothing_but_a_failure(target, data):
     target(data.draw(st.one_of(mutated(SEEDS[target.__name__]), st.binary(max_size=300))))
+
+
+def test_nor_where_fuzzing_found_one():
+    hostile.server(SETTLED + b"Last-Modified: Wed, 23333333333335 Nov 2026 12:00:00 GMT\r\n\r\n")
 
 
 def work(function, octets):

@@ -15,6 +15,8 @@ for tool in "$top"/bin/cspool-*; do
 		"$name(1): the synopsis of the usage"
 	expect "$name --version" 0 "$name [0-9]*.[0-9]*" '' "$name" --version
 	expect "$name --nonsense" 64 '' "$name: usage: $name*" "$name" --nonsense
+	expect "$name --nonsense, and nobody hears" 64 '' '' pipe "$name --nonsense 2>&-"
+	expect "$name --nonsense, no room for the line" 64 '' '' pipe "$name --nonsense 2>/dev/full"
 	expect "$name a b c" 64 '' "$name: usage: $name*" "$name" a b c
 	expect "$name --help, nobody reads" 75 '' '' to_nobody "$name" --help
 	expect "$name --help, no room" 75 '' "$name: no space left on device" pipe "$name --help >/dev/full"

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import signal
-import sys
 import tempfile
 
 from . import tool
@@ -75,9 +74,8 @@ def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
         raise TryAgain(f"{host}: {_why(text)}")
     if status == 127:
         raise TryAgain(f"{host}: {name} is not installed there, or not in PATH")
-    if sys.stderr:
-        for line in text.splitlines():  # of the tool at the far end
-            print(tool.printable(line), file=sys.stderr)
+    for line in text.splitlines():  # of the tool at the far end
+        tool.say(line)
     if status == 0 or status in SYSEXITS:
         return status
     raise TryAgain(f"{host}: ssh ended with status {status}")

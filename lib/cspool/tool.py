@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from . import __version__
@@ -54,14 +55,20 @@ def run(main: Callable[[Args], int | None], doc: str) -> None:
         code = complain(bug(error))
     # Nothing is left to flush but what could not be written; an attempt at exit
     # would print a traceback, and taking the interpreter down costs time.
-    sys.stderr.flush() if sys.stderr else None
     os._exit(code)
 
 
 def complain(failure: Failure) -> int:
     """Print the line of an error on standard error; return its exit code."""
-    print(printable(f"{name()}: {failure}"), file=sys.stderr, flush=True)
+    say(f"{name()}: {failure}")
     return failure.code
+
+
+def say(line: str) -> None:
+    """Print a line on standard error; where that is closed or a full disk, nobody hears it and the work goes on."""
+    with suppress(OSError):
+        if sys.stderr:  # print() would take standard output instead
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

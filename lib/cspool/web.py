@@ -171,7 +171,7 @@ def _is_settled(answer: http.client.HTTPResponse) -> bool:
     try:
         date, modified = (parsedate_to_datetime(answer.headers[name]) for name in ("Date", "Last-Modified"))
         return (date - modified).total_seconds() > 1
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
