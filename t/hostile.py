@@ -53,7 +53,7 @@ def stream(octets):
 
 def segment(octets):
     """What cspool-fsck reads."""
-    scan.Header.parse(octets)
+    scan.header(octets)
     for found in scan.frames(octets, 0, len(octets), range(1, 1 << 40)):
         assert 0 <= found.start < found.end <= len(octets)
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import TOP
 from cspool import database, frame
 from cspool.replay import Replay
-from cspool.spool import Spool, create
+from cspool.append import Spool, create
 from hypothesis import given
 from hypothesis import strategies as st
 from log import ALICE

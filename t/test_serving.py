@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from cspool import frame, serving, spool, tokens
+from cspool import append, frame, serving, tokens
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ STREAM = frame.encode(b"x" * 100) + frame.encode_end(1)
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     directory = tmp_path_factory.mktemp("root")
-    spool.create(str(directory / "alice"))
+    append.create(str(directory / "alice"))
     return directory
 
 
@@ -131,7 +131,7 @@ def test_who_waits_for_news_hears_of_it(service, keys, root):
     client = Client(service).send(request(keys["fetch"], "GET /alice/head"))
     tag = client.socket.recv(10000).split(b'ETag: "')[1].split(b'"')[0].decode()
     client.send(request(keys["fetch"], "GET /alice/head", If_None_Match=f'"{tag}"', Prefer="wait=30"))
-    spool.Spool(str(root / "alice")).append([b"news" * 100])
+    append.Spool(str(root / "alice")).append([b"news" * 100])
     assert client.socket.recv(10000).startswith(b"HTTP/1.1 200 ")
     client.rest()
 

@@ -2,7 +2,7 @@
 
 import pytest
 from cspool.frame import Place
-from cspool.spool import Spool, create
+from cspool.append import Spool, create
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cspool import command, frame, keys, record
 from cspool.errors import BadConfig, DataError, TryAgain
-from cspool.spool import Spool
+from cspool.append import Spool
 
 VECTORS = Path(__file__).resolve().parent / "vectors"
 BAD_RECORDS = sorted(path.name for path in VECTORS.glob("records/bad-*"))

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from . import disk, frame
+from .spool import Header
 
 HEADER_LINE_MAX = 512  # octets
 
@@ -28,25 +29,11 @@ class Found(NamedTuple):
     end: int
 
 
-class Header(NamedTuple):
-    """The first line of a segment."""
-
-    spool: bytes
-    first: int
-    chain: bytes
-    generation: int
-    length: int  # of the line, in octets
-
-    @classmethod
-    def parse(cls, octets: mmap.mmap) -> "Header | None":
-        """Return the header line, or None where there is none."""
-        end = octets.find(b"\n", 0, HEADER_LINE_MAX) + 1
-        try:
-            word, version, spool, first, chain, generation = octets[: max(0, end - 1)].decode("ascii").split(" ")
-            header = cls(bytes.fromhex(spool), int(first), bytes.fromhex(chain), int(generation), end)
-        except ValueError:
-            return None
-        return header if (word, version) == ("cspool-segment", "1") else None
+def header(octets: mmap.mmap) -> tuple[Header | None, int]:
+    """Return the header of a segment, and how many octets it takes; None and 0 where there is none."""
+    end = octets.find(b"\n", 0, HEADER_LINE_MAX) + 1
+    found = Header.parse(octets[:end])
+    return found, end if found else 0
 
 
 @contextmanager

@@ -1,26 +1,17 @@
-"""A spool directory: the log on disk. cspool-spool(5) is the definition.
+"""The files of a spool, and reading the log in them. cspool-spool(5) is the definition.
 
-The order of events is the whole of it. An append writes frames behind the
-place that `head` names, syncs them, and then replaces `head`; a reader reads
-only up to the place that `head` names. So what is behind that place was never
-acknowledged and never read, and the next append leaves it there: it closes
-that segment where `head` says and begins another. The list of segments is
-written under a new name each time, so that `head`, replaced by one rename, is
-all that ever changes hands.
+Only `append.py` and `compact.py` write.
 """
 
-import fcntl
 import hashlib
 import os
 import struct
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from . import disk, frame
-from .errors import CannotCreate, DataError, OverQuota, TryAgain
+from .errors import DataError, TryAgain
 
-ROTATE = 16 << 20  # octets after which a segment is closed
 PIECE = 1 << 20  # octets copied at a time
 
 
@@ -35,12 +26,15 @@ class Head(NamedTuple):
     length: int  # octets of it that are synced
     list: int  # the segments are listed in the file `segments.<list>`
     digest: bytes  # BLAKE2b-256 of that file
+    stated: int = 0  # a checkpoint states the log up to this record; up to it, records may be gone
+    epoch: int = 0  # the number of its last record; the first is behind `stated`
 
     def text(self) -> bytes:
         """Return the head as the octets of its file."""
         return (
             f"cspool-head 1\nspool {self.spool.hex()}\nnext {self.next}\nchain {self.chain.hex()}\n"
-            f"first {self.first}\nsegment {self.segment} {self.length}\nsegments {self.list} {self.digest.hex()}\n"
+            f"first {self.first}\ncheckpoint {self.stated} {self.epoch}\nsegment {self.segment} {self.length}\n"
+            f"segments {self.list} {self.digest.hex()}\n"
         ).encode()
 
     @classmethod
@@ -58,13 +52,42 @@ class Head(NamedTuple):
                 int(values["segment"][1]),
                 int(values["segments"][0]),
                 bytes.fromhex(values["segments"][1]),
+                int(values["checkpoint"][0]),
+                int(values["checkpoint"][1]),
             )
         except (ValueError, KeyError, IndexError):
             raise DataError(f"{where}: not a head of a spool, or damaged") from None
         # One head has one text, so nothing that we do not understand is passed over.
-        if head.text() != text or len(head.spool) != 16 or not 0 < head.first <= head.next < frame.HEAD_NUMBER:
+        sound = len(head.spool) == 16 and 0 <= head.stated <= head.epoch < head.next < frame.HEAD_NUMBER
+        if head.text() != text or not sound or not head.stated < head.first <= head.next:
             raise DataError(f"{where}: not a head of a spool, or damaged")
         return head
+
+
+class Header(NamedTuple):
+    """The first line of a segment."""
+
+    spool: bytes
+    first: int  # no frame in the segment has a number below
+    chain: bytes  # h(first - 1)
+    generation: int
+    checkpoint: int  # the segment begins with a checkpoint of so many records
+
+    def text(self) -> bytes:
+        """Return the line as octets."""
+        return (
+            f"cspool-segment 1 {self.spool.hex()} {self.first} {self.chain.hex()} {self.generation} {self.checkpoint}\n"
+        ).encode()
+
+    @classmethod
+    def parse(cls, line: bytes) -> "Header | None":
+        """Return the header that a line with its end is, or None where it is none."""
+        try:
+            _, _, spool, first, chain, generation, checkpoint = line.decode("ascii").split(" ")
+            header = cls(bytes.fromhex(spool), int(first), bytes.fromhex(chain), int(generation), int(checkpoint))
+        except ValueError:
+            return None
+        return header if header.text() == line else None
 
 
 class Segment(NamedTuple):
@@ -99,27 +122,6 @@ def parse_list(text: bytes, where: str, expected: bytes | None = None) -> list[S
 
 def _number(value: int | None) -> str:
     return "-" if value is None else str(value)
-
-
-def create(path: str) -> None:
-    """Make an empty spool with a new id. Raises CannotCreate when there is something at `path`."""
-    try:
-        os.mkdir(path, 0o700)
-    except OSError as error:
-        raise CannotCreate(f"{path}: {(error.strerror or 'cannot be made').lower()}") from None
-    spool_id = os.urandom(16)
-    try:
-        disk.replace(f"{path}/segments.0", b"")
-        disk.replace(f"{path}/head", Head(spool_id, 1, frame.first_chain(spool_id), 1, "-", 0, 0, digest(b"")).text())
-        os.close(os.open(os.path.join(path, "lock"), os.O_CREAT | os.O_WRONLY, 0o666))
-        # Last, since it makes the directory a spool.
-        disk.replace(f"{path}/format", f"cspool-spool 1 {spool_id.hex()}\n".encode())
-        disk.sync_directory(os.path.dirname(os.path.abspath(path)))
-    except OSError:
-        for name in os.listdir(path):
-            os.unlink(os.path.join(path, name))
-        os.rmdir(path)  # nobody can have used it yet
-        raise
 
 
 class Files(Protocol):
@@ -188,7 +190,7 @@ class Reader:
     def frames(self, after: int, place: frame.Place | None = None) -> tuple[Head, Iterator[bytes]]:
         """Return the head, and as octets all frames it covers that are numbered above `after`.
 
-        `place` is where the frame behind `after` begins, as far as the caller
+        Where a checkpoint states more than that, its frames come first. `place` is where the frame behind `after` begins, as far as the caller
         knows; it saves reading what is before it.
         """
         for _ in range(100):
@@ -211,7 +213,12 @@ class Reader:
 
     def _frames(self, head: Head, segments: list[Segment], after: int, place: frame.Place | None) -> Iterator[bytes]:
         ends = [segment.first for segment in segments[1:]] + [head.next]
-        for segment, end in zip(segments, ends, strict=False):  # an empty log has an end too
+        places = list(zip(segments, ends, strict=False))  # an empty log has an end too
+        if after < head.stated:
+            # What the checkpoint says is to be known before the records that it keeps. It has segments of its own.
+            place = None
+            places.sort(key=lambda one: (not head.stated < one[0].first <= head.epoch, one[0].first))
+        for segment, end in places:
             if end - 1 > after:
                 length = head.length if segment.length is None else segment.length
                 start = place.offset if place and place.segment == segment.name and place.offset < length else 0
@@ -268,145 +275,6 @@ class _Octets:
         if self._octets:
             yield self._octets
         yield from self._pieces
-
-
-class Spool:
-    """A spool in a local directory, to append to. Raises TryAgain when there is none at `path`."""
-
-    def __init__(self, path: str) -> None:
-        self.files = Directory(path)
-        self.reader = Reader(self.files)
-        self.path = path
-
-    def append(self, records: Iterable[bytes], octets: int = 0, most: int | None = None, rotate: int = ROTATE) -> None:
-        """Append records and return once they are on disk.
-
-        The log is then as before or holds them all, whatever happens in
-        between. Records are numbered on from the last. Their frames take
-        `octets`; raises OverQuota where that makes the log longer than `most`.
-        """
-        with locked(self.path):
-            head = self.reader.head()
-            if head.spool.hex() != self.files.id:
-                raise TryAgain(f"{self.path}: head and format name different spools")
-            try:
-                segments = self.reader.segments(head)
-                used = sum(segment.length or 0 for segment in segments) + head.length
-                if most is not None and used + octets > most:
-                    raise OverQuota(f"{self.path}: over its quota: {used} octets of {most}, and {octets} were to come")
-                log = _Writer(self, head, segments, rotate)
-            except FileNotFoundError as error:
-                raise TryAgain(f"{error.filename}: missing: the spool is damaged") from None
-            try:
-                for record in records:
-                    log.write(record)
-                log.commit()
-            finally:
-                log.close()
-
-
-@contextmanager
-def locked(path: str) -> Iterator[None]:
-    """Keep everybody else from appending."""
-    lock = os.open(os.path.join(path, "lock"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-class _Writer:
-    """One append under the lock: frames into the last segment, or into new ones."""
-
-    def __init__(self, spool: Spool, head: Head, segments: list[Segment], rotate: int) -> None:
-        self.path = spool.path
-        self.before = head
-        self.next, self.chain = head.next, head.chain
-        self.segments = segments
-        self.rotate = rotate
-        self.fd = -1
-        self.created: list[str] = []  # segments that no head names yet
-        self.position = head.length
-        if segments:
-            fd = os.open(self._file(head.segment), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
-            size = os.fstat(fd).st_size
-            if size < head.length:
-                os.close(fd)
-                raise TryAgain(f"{self._file(head.segment)}: shorter than it was: the spool is damaged")
-            if size == head.length < rotate:
-                self.fd = fd
-            else:
-                # Full, or something unacknowledged stands behind its end.
-                os.close(fd)
-                self._close_segment()
-
-    def write(self, record: bytes) -> None:
-        if self.fd < 0 or self.position >= self.rotate:
-            self._new_segment()
-        self._write(frame.encode(record, self.next, self.chain))
-        self.chain = frame.next_chain(self.chain, self.next, record)
-        self.next += 1
-
-    def commit(self) -> None:
-        """Sync what was written, then let the readers see it."""
-        if self.next == self.before.next:
-            return
-        disk.sync(self.fd, self.path)
-        head = self.before._replace(
-            next=self.next, chain=self.chain, segment=self.segments[-1].name, length=self.position
-        )
-        listing = "".join(segment.line() for segment in self.segments).encode()
-        if digest(listing) != head.digest:
-            head = head._replace(list=head.list + 1, digest=digest(listing))
-            disk.replace(self._file(f"segments.{head.list}"), listing)
-        self.created = []
-        disk.replace(self._file("head"), head.text())
-        if head.list > self.before.list > 0:
-            # The one before stays, for a reader that has just read the old head.
-            with suppress(OSError):  # all is on disk, come what may
-                os.unlink(self._file(f"segments.{self.before.list - 1}"))
-
-    def close(self) -> None:
-        """Close the log; segments that a failed append has made are of no use to anybody."""
-        self._close()
-        for name in self.created:
-            os.unlink(self._file(name))
-
-    def _close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-    def _new_segment(self) -> None:
-        if self.fd >= 0:
-            disk.sync(self.fd, self.path)
-            self._close()
-            self._close_segment()
-        for generation in range(1 << 16):
-            name = f"{self.next:020}.{generation}.log"
-            try:
-                self.fd = os.open(self._file(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
-                break
-            except FileExistsError:
-                continue  # left behind by an append that was killed; no reader knows it
-        self.created.append(name)
-        self.position = 0
-        self.segments.append(Segment(name, None, None))
-        self._write(
-            f"cspool-segment 1 {self.before.spool.hex()} {self.next} {self.chain.hex()} {generation}\n".encode()
-        )
-
-    def _close_segment(self) -> None:
-        last = self.segments[-1]
-        self.segments[-1] = Segment(last.name, self.next - last.first, self.position)
-
-    def _write(self, octets: bytes) -> None:
-        disk.write(self.fd, octets, self.path)
-        self.position += len(octets)
-
-    def _file(self, name: str) -> str:
-        return os.path.join(self.path, name)
 
 
 def digest(text: bytes) -> bytes:

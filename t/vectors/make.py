@@ -12,7 +12,7 @@ from pathlib import Path
 here = Path(__file__).resolve().parent
 sys.path.insert(0, str(here.parent.parent / "lib"))
 
-from cspool import command, frame, keys, record, spool  # noqa: E402
+from cspool import append, command, frame, keys, record  # noqa: E402
 
 PASSPHRASE = b"correct horse battery staple"
 MESSAGE = b"From: bob@example.org\r\nSubject: vector\r\n\r\nThe quick brown fox.\r\n"
@@ -94,8 +94,8 @@ def make_streams() -> None:
 def make_spool() -> None:
     path = here / "spool"
     shutil.rmtree(path, ignore_errors=True)
-    spool.create(str(path))
-    made = spool.Spool(str(path))
+    append.create(str(path))
+    made = append.Spool(str(path))
     deliver = command.deliver(MESSAGE, 1795507200)
     made.append([record.seal(deliver, host, alice.public), b"junk"])
     made.append([record.seal(command.deliver(MESSAGE, 0, "Drafts"), alice, alice.public)], rotate=1)
