@@ -3,7 +3,8 @@
 from collections import Counter
 from contextlib import suppress
 
-from cspool import database, frame, keys, outbox, record, view
+from cspool import database, frame, keys, outbox, record, state, view
+from cspool.errors import TryAgain
 from cspool.frame import Frame
 from cspool.replay import Replay
 from cspool.spool import Head
@@ -18,6 +19,8 @@ class Log:
 
     def __init__(self):
         self.records, self.bodies, self.chains = [], [], [frame.first_chain(SPOOL)]
+        self.stated = self.epoch = 0
+        self.kept = []  # numbers up to `stated` that have not been dropped
 
     def append(self, body, sender):
         sealed = record.seal(body, sender, ALICE.public)
@@ -25,11 +28,29 @@ class Log:
         self.bodies.append((sender, body))
         self.chains.append(frame.next_chain(self.chains[-1], len(self.records), sealed))
 
+    def compact(self, bodies, kept):
+        """Take in a checkpoint; readers whose head is older still find what it drops."""
+        self.stated, self.kept = len(self.records), kept
+        for body in bodies:
+            self.append(body, ALICE)
+        self.epoch = len(self.records)
+
+    def head(self, end):
+        stated, epoch = (self.stated, self.epoch) if self.epoch <= end else (0, 0)
+        return Head(SPOOL, end + 1, self.chains[end], stated + 1, "-", 0, 0, bytes(32), stated, epoch)
+
+    def frame(self, number):
+        return Frame(number, self.chains[number - 1], self.records[number - 1])
+
     def stream(self, after, end):
-        head = Head(SPOOL, end + 1, self.chains[end], 1, "-", 0, 0, bytes(32))
+        """Yield what cspool-fetch gives."""
+        head = self.head(end)
         yield Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text())
-        for number in range(after + 1, end + 1):
-            yield Frame(number, self.chains[number - 1], self.records[number - 1])
+        if after < head.stated:
+            yield from map(self.frame, range(head.stated + 1, head.epoch + 1))
+            yield from map(self.frame, [number for number in self.kept if number > after])
+            after = head.epoch
+        yield from map(self.frame, range(after + 1, end + 1))
 
 
 class Device:
@@ -49,16 +70,25 @@ class Device:
 
     def fetch(self, log, end=None):
         end = len(log.records) if end is None else end
-        number = database.cursor(self.db).number
-        if end >= number:
-            Replay(self.db, [ALICE]).run(log.stream(number, end))
+        if end >= database.cursor(self.db).number:
+            try:
+                Replay(self.db, [ALICE]).run(log.stream(database.reached(self.db), end))
+            except TryAgain:  # a newer checkpoint while an older one was loaded
+                Replay(self.db, [ALICE]).run(log.stream(database.reached(self.db), end))
+
+    def checkpoint(self, log):
+        """Make a checkpoint, and have the log compacted; tell whether that can be."""
+        if database.cursor(self.db).number != len(log.records):
+            return False
+        log.compact(list(state.checkpoint(self.db)), list(state.kept(self.db)))
+        return True
 
     def fetch_and_die(self, log, frames, commits):
         """Killed before this many frames have been read, having committed where `commits` says so."""
         replay = Replay(self.db, [ALICE])
 
         def stream():
-            for place, one in enumerate(log.stream(database.cursor(self.db).number, len(log.records))):
+            for place, one in enumerate(log.stream(database.reached(self.db), len(log.records))):
                 if place == frames:
                     raise KeyboardInterrupt
                 if place in commits:

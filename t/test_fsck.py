@@ -10,8 +10,8 @@ from importlib.machinery import SourceFileLoader
 import pytest
 from conftest import TOP
 from cspool import database, frame
-from cspool.replay import Replay
 from cspool.append import Spool, create
+from cspool.replay import Replay
 from hypothesis import given
 from hypothesis import strategies as st
 from log import ALICE

@@ -33,6 +33,8 @@ class Reference:
         self.gone, self.lines, self.trusted, self.waiting = set(), {}, set(), []
         for number, (sender, body) in enumerate(log.bodies, 1):
             fields, octets = command.decode(body)
+            if fields["command"].startswith("checkpoint"):
+                continue
             if fields["command"] == "change":
                 self.change(fields, octets, body)
             elif sender is ALICE or sender.public.sign in self.trusted:
@@ -276,6 +278,19 @@ class Machines(RuleBasedStateMachine):
         machine.fetch(self.log)
         if not trusts:
             assert machine.seen_by_imap() == before
+
+    @rule(device=machines)
+    def compact(self, device):
+        """What the checkpoint of a machine does not keep is gone for those who have not read it yet."""
+        self.devices[device].fetch(self.log)
+        assert self.devices[device].checkpoint(self.log)
+
+    @rule(device=machines, frames=st.integers(0, 10), commits=st.sets(st.integers(1, 10), max_size=3))
+    def compact_and_die_while_loading(self, device, frames, commits):
+        for maker in self.devices:
+            if maker is not self.devices[device] and maker.checkpoint(self.log):
+                break
+        self.devices[device].fetch_and_die(self.log, frames, commits)
 
     @rule(device=machines, changed=st.booleans())
     def back_up(self, device, changed):

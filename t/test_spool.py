@@ -1,8 +1,8 @@
 """Reading a log, with and without knowing where in it to begin."""
 
 import pytest
-from cspool.frame import Place
 from cspool.append import Spool, create
+from cspool.frame import Place
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from cspool import command, frame, keys, record
-from cspool.errors import BadConfig, DataError, TryAgain
 from cspool.append import Spool
+from cspool.errors import BadConfig, DataError, TryAgain
 
 VECTORS = Path(__file__).resolve().parent / "vectors"
 BAD_RECORDS = sorted(path.name for path in VECTORS.glob("records/bad-*"))

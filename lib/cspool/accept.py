@@ -11,6 +11,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 
 from . import command, database, outbox, view
 from .command import INBOX, Fields
@@ -31,12 +32,13 @@ CREATE TEMP TABLE was_mailbox AS SELECT name, use FROM mailbox WHERE name NOTNUL
 CREATE TEMP TABLE was_subscription AS SELECT name, view FROM subscription;
 CREATE TEMP TABLE was_trust AS SELECT key, comment FROM trust;
 DELETE FROM history; DELETE FROM trust; DELETE FROM device; DELETE FROM aside; DELETE FROM gone; DELETE FROM lost;
-DELETE FROM contradiction;
+DELETE FROM contradiction; DELETE FROM checkpoint; DELETE FROM record; DELETE FROM part; DELETE FROM wanted;
+DELETE FROM kept;
 UPDATE message SET fold_mailbox = NULL, fold_flags = NULL;
 UPDATE subscription SET fold = name = 'INBOX';
 UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', made = 0 WHERE id != x'{INBOX.hex()}';
 UPDATE cursor SET spool = NULL, chain = NULL, number = 0, last = 0, placed = NULL, segment = NULL, offset = NULL,
-    user = NULL;
+    user = NULL, octets = 0, loading = NULL, loaded = 0;
 UPDATE outbox SET line = NULL, counter = NULL, hash = NULL;
 """
 FOLDED = (
@@ -91,6 +93,14 @@ class _Whole(Replay):
 
     def _begin(self) -> None:
         pass
+
+    def lacks(self, numbers: list[int], checkpoint: str) -> None:
+        """Go on without the messages; what we have of them is sent again."""
+
+    def _check_checkpoint(self, number: int, fields: Fields) -> None:
+        """What the log says counts, be it otherwise than a checkpoint in it."""
+        with suppress(Contradiction):
+            super()._check_checkpoint(number, fields)
 
     def _check_witness(self, number: int, fields: Fields) -> None:
         """Set aside what a device has sent that had seen another log: it is about messages that may not be here."""

@@ -2,9 +2,10 @@
 
     body = one line of JSON (UTF-8) "\\n" then octets
 
-A command is `deliver` (one message, from a mail host or from the user) or
-`change` (what the user did, as a list of small changes). This module knows
-their form and the ids; what they do to the fold is in fold.py.
+A command is `deliver` (one message, from a mail host or from the user),
+`change` (what the user did, as a list of small changes), or `checkpoint-part`
+or `checkpoint` (what the fold is). This module knows their form and the ids;
+what they do to the fold is in fold.py and state.py.
 """
 
 import hashlib
@@ -123,14 +124,14 @@ def decode(body: bytes, spool: bytes | None = None) -> tuple[Fields, bytes]:
     kind = fields["command"]
     if kind not in _COMMANDS:
         raise TooOld(f"the command '{ascii(kind)[1:-1][:40]}' needs a newer cspool")
-    if kind == "change" and spool is not None and fields.get("spool") != spool.hex():
-        raise DataError("a change for another spool")
+    if kind != "deliver" and spool is not None and fields.get("spool") != spool.hex():
+        raise DataError(f"a {kind} for another spool")
     fields = _checked(fields, _COMMANDS[kind], kind)
-    if kind == "deliver":
+    if kind in ("deliver", "checkpoint-part"):
         if not octets:
-            raise DataError("deliver without a message")
-    elif sum(change["size"] for change in fields["changes"] if change["do"] == "append") != len(octets):
-        raise DataError("change with octets too few or too many")
+            raise DataError(f"{kind} without octets")
+    elif sum(change["size"] for change in fields.get("changes", ()) if change["do"] == "append") != len(octets):
+        raise DataError(f"{kind} with octets too few or too many")
     return fields, octets
 
 
@@ -157,40 +158,45 @@ def _checked(fields: Fields, form: dict[str, Callable[[Any], Any]], what: str) -
     return found
 
 
-def _number(value: Any) -> int:
+def checkpoint_part(spool: bytes, octets: bytes) -> bytes:
+    """Return the body of a part of a checkpoint: rows of state.py."""
+    return encode({"command": "checkpoint-part", "spool": spool.hex()}, octets)
+
+
+def integer(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
         raise ValueError
     return value
 
 
-def _date(value: Any) -> int:
+def date_of(value: Any) -> int:
     """A time in seconds since 1970, before the last days of the year 9999: dates have four digits for it."""
-    if _number(value) > DATE_MAX:
+    if integer(value) > DATE_MAX:
         raise ValueError
     return int(value)
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > NAME_MAX:
         raise ValueError
     value.encode()  # JSON can hold lone surrogates, a database cannot
     return value
 
 
-def _name(value: Any) -> str:
-    return mailbox_name(_text(value))
+def name_of_mailbox(value: Any) -> str:
+    return mailbox_name(text(value))
 
 
-def _use(value: Any) -> str:
+def special_use(value: Any) -> str:
     """Special uses of a mailbox (RFC 6154 section 2), separated by spaces; none when missing."""
-    if value is None:
+    if value is None or value == "":
         return ""
     if not isinstance(value, str) or not set(value.split(" ")) <= set(SPECIAL_USES.values()):
         raise ValueError
     return value
 
 
-def _hex(octets: int) -> Callable[[Any], bytes]:
+def octets_of(octets: int) -> Callable[[Any], bytes]:
     def check(value: Any) -> bytes:
         if not isinstance(value, str) or not re.fullmatch(rf"[0-9a-f]{{{2 * octets}}}", value):
             raise ValueError
@@ -207,6 +213,20 @@ def _ids(value: Any) -> list[bytes]:
     return [octets[start : start + 16] for start in range(0, len(octets), 16)]
 
 
+def _hashes(value: Any) -> list[bytes]:
+    return [octets_of(32)(one) for one in _list(value)]
+
+
+def _numbers(value: Any) -> list[int]:
+    return [integer(one) for one in _list(value)]
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError
+    return value
+
+
 def _flags(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(flag, str) and is_flag(flag) for flag in value):
         raise ValueError
@@ -219,10 +239,8 @@ def is_flag(flag: str) -> bool:
 
 
 def _changes(value: Any) -> list[Fields]:
-    if not isinstance(value, list):
-        raise ValueError
     found = []
-    for row in value:
+    for row in _list(value):
         if not isinstance(row, dict) or not isinstance(row.get("do"), str):
             raise ValueError
         if row["do"] not in _CHANGES:
@@ -233,42 +251,52 @@ def _changes(value: Any) -> list[Fields]:
 
 _COMMANDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "deliver": {
-        "command": _text,
-        "date": _date,
-        "mailbox": lambda value: "INBOX" if value is None else _name(value),
+        "command": text,
+        "date": date_of,
+        "mailbox": lambda value: "INBOX" if value is None else name_of_mailbox(value),
     },
     "change": {
-        "command": _text,
-        "spool": _hex(16),
-        "device": _hex(16),
-        "counter": _number,
-        "previous": _hex(32),
-        "number": _number,
-        "chain": _hex(32),
+        "command": text,
+        "spool": octets_of(16),
+        "device": octets_of(16),
+        "counter": integer,
+        "previous": octets_of(32),
+        "number": integer,
+        "chain": octets_of(32),
         "changes": _changes,
+    },
+    "checkpoint-part": {"command": text, "spool": octets_of(16)},
+    "checkpoint": {
+        "command": text,
+        "spool": octets_of(16),
+        "number": integer,
+        "chain": octets_of(32),
+        "date": date_of,
+        "parts": _hashes,
     },
 }
 
 _CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
-    "add-flags": {"do": _text, "flags": _flags, "ids": _ids},
-    "remove-flags": {"do": _text, "flags": _flags, "ids": _ids},
-    "expunge": {"do": _text, "ids": _ids},
-    "move": {"do": _text, "ids": _ids, "mailbox": _hex(16)},
-    "copy": {"do": _text, "ids": _ids, "mailbox": _hex(16), "nonce": _hex(16)},
+    "add-flags": {"do": text, "flags": _flags, "ids": _ids},
+    "remove-flags": {"do": text, "flags": _flags, "ids": _ids},
+    "expunge": {"do": text, "ids": _ids},
+    "move": {"do": text, "ids": _ids, "mailbox": octets_of(16)},
+    "copy": {"do": text, "ids": _ids, "mailbox": octets_of(16), "nonce": octets_of(16)},
     "append": {
-        "do": _text,
-        "mailbox": _hex(16),
+        "do": text,
+        "mailbox": octets_of(16),
         "flags": _flags,
-        "date": _date,
-        "size": _number,
-        "nonce": _hex(16),
+        "date": date_of,
+        "size": integer,
+        "nonce": octets_of(16),
     },
-    "create": {"do": _text, "name": _name, "use": _use, "nonce": _hex(16)},
-    "rename": {"do": _text, "mailbox": _hex(16), "name": _name},
-    "delete": {"do": _text, "mailbox": _hex(16), "ids": _ids},
-    "subscribe": {"do": _text, "name": _name},
-    "unsubscribe": {"do": _text, "name": _name},
-    "trust": {"do": _text, "key": _hex(32), "comment": _text},
-    "distrust": {"do": _text, "key": _hex(32)},
-    "user-key": {"do": _text, "sign": _hex(32), "box": _hex(32)},
+    "create": {"do": text, "name": name_of_mailbox, "use": special_use, "nonce": octets_of(16)},
+    "rename": {"do": text, "mailbox": octets_of(16), "name": name_of_mailbox},
+    "delete": {"do": text, "mailbox": octets_of(16), "ids": _ids},
+    "subscribe": {"do": text, "name": name_of_mailbox},
+    "unsubscribe": {"do": text, "name": name_of_mailbox},
+    "trust": {"do": text, "key": octets_of(32), "comment": text},
+    "distrust": {"do": text, "key": octets_of(32)},
+    "user-key": {"do": text, "sign": octets_of(32), "box": octets_of(32)},
+    "discard": {"do": text, "numbers": _numbers},
 }

@@ -37,7 +37,9 @@ CREATE TABLE cursor (
     synced INTEGER,                                      -- when all there was had been applied, seconds since 1970
     user BLOB,                                           -- the user's Ed25519 key
     device BLOB NOT NULL,                                -- our own id in changes
-    modseq INTEGER NOT NULL                              -- the highest given (RFC 7162)
+    modseq INTEGER NOT NULL,                             -- the highest given (RFC 7162)
+    octets INTEGER NOT NULL DEFAULT 0,                   -- in the log since a checkpoint, and what that keeps
+    loading BLOB, loaded INTEGER NOT NULL DEFAULT 0      -- a checkpoint: hash of its last body, how far it has come
 );
 -- The chain behind recent records and behind every 1024th: witnesses of forks.
 CREATE TABLE history (number INTEGER PRIMARY KEY, chain BLOB NOT NULL);
@@ -54,7 +56,16 @@ CREATE TABLE lost (number INTEGER PRIMARY KEY, last INTEGER NOT NULL, noticed IN
 CREATE TABLE contradiction (noticed INTEGER NOT NULL, reason TEXT NOT NULL, head TEXT);
 -- Messages that the log has expunged: neither a late retry of their delivery nor
 -- a change issued again (by a copy of a home, say) must bring them back.
-CREATE TABLE gone (id BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE gone (id BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+-- Checkpoints, as long as they tell what of that may be forgotten; date: seconds since 1970.
+CREATE TABLE checkpoint (number INTEGER PRIMARY KEY, date INTEGER NOT NULL);
+-- Records that are set aside or hold messages, and others: BLAKE2b-256, octets as a frame.
+CREATE TABLE record (number INTEGER PRIMARY KEY, hash BLOB NOT NULL, size INTEGER NOT NULL);
+-- A checkpoint on its way in: its parts (with their bodies, if it is to be loaded),
+-- the records that it keeps and we lack, and the contents that are here.
+CREATE TABLE part (number INTEGER PRIMARY KEY, hash BLOB NOT NULL, size INTEGER NOT NULL, body BLOB);
+CREATE TABLE wanted (number INTEGER PRIMARY KEY, hash BLOB NOT NULL);
+CREATE TABLE kept (number INTEGER, place INTEGER, content INTEGER, PRIMARY KEY (number, place)) WITHOUT ROWID;
 
 -- A mailbox without a name is deleted, or its id stands for another one (same_as).
 CREATE TABLE mailbox (
@@ -240,6 +251,12 @@ def opened(path: str, create: bool = False) -> Iterator[sqlite3.Connection]:
 def cursor(db: sqlite3.Connection) -> Cursor:
     """Return how far this database has applied the log."""
     return Cursor(*db.execute("SELECT spool, number, chain, user, device FROM cursor").fetchone())
+
+
+def reached(db: sqlite3.Connection) -> int:
+    """Return the number above which records are still needed: the cursor, or how far a checkpoint has been loaded."""
+    (number,) = db.execute("SELECT max(number, loaded) FROM cursor").fetchone()
+    return int(number)
 
 
 def place(db: sqlite3.Connection) -> Place | None:

@@ -13,6 +13,8 @@ from typing import Any
 from . import command, database, envelope, message, order, text
 from .command import INBOX, Fields
 
+FORGET = 30 * 86400  # seconds
+
 
 class Layer:
     """Mailboxes and messages as the fold (`prefix` "fold_") or the view ("") has them."""
@@ -61,7 +63,7 @@ class Layer:
         for message_id, _, flags in self._each(change["ids"]):
             self._set(message_id, None, flags)
             if self.number is not None:
-                self.db.execute("INSERT OR IGNORE INTO gone VALUES (?)", (message_id,))
+                self.db.execute("INSERT OR IGNORE INTO gone VALUES (?, ?)", (message_id, self.number))
 
     def move(self, change: Fields) -> None:
         mailbox = self._mailbox_or_inbox(change["mailbox"])
@@ -152,7 +154,21 @@ class Layer:
         if self.number is not None:
             self.db.execute("UPDATE cursor SET user = ?", (change["sign"],))
 
+    def discard(self, change: Fields) -> None:
+        """Forget records that were set aside; in the log, as with trust."""
+        if self.number is not None:
+            rows = [(number,) for number in change["numbers"]]
+            self.db.executemany("DELETE FROM aside WHERE number = ?", rows)
+
     # What only the log does
+
+    def checkpoint(self, date: int) -> None:
+        """Forget the ids of messages that went before a checkpoint of 30 days ago or more: no late retry has them."""
+        self.db.execute("INSERT INTO checkpoint VALUES (?, ?)", (self.number, date))
+        query = "SELECT coalesce(max(number), 0) FROM checkpoint WHERE date <= ?"
+        old = self.db.execute(query, (date - FORGET,)).fetchone()
+        self.db.execute("DELETE FROM gone WHERE number < ?", old)
+        self.db.execute("DELETE FROM checkpoint WHERE number < ?", old)
 
     def deliver(self, fields: Fields, octets: bytes) -> None:
         """Put a delivered message into its mailbox, unless it has been there before."""
@@ -254,6 +270,7 @@ CHANGES: dict[str, Callable[[Layer, Fields], Any]] = {
     "trust": Layer.trust,
     "distrust": Layer.distrust,
     "user-key": Layer.user_key,
+    "discard": Layer.discard,
 }
 
 

@@ -153,5 +153,14 @@ def first_chain(spool_id: bytes) -> bytes:
 
 def next_chain(chain: bytes, number: int, record: bytes) -> bytes:
     """Return h(n) = BLAKE2b-256(h(n-1) | n | BLAKE2b-256(record))."""
-    digest = hashlib.blake2b(record, digest_size=32).digest()
-    return hashlib.blake2b(chain + struct.pack(">Q", number) + digest, digest_size=32).digest()
+    return hashlib.blake2b(chain + struct.pack(">Q", number) + record_hash(record), digest_size=32).digest()
+
+
+def chain_behind(one: Frame) -> bytes:
+    """Return h(n) of a frame that is in a log."""
+    return next_chain(one.chain, one.number, one.record)
+
+
+def record_hash(record: bytes) -> bytes:
+    """Return the hash by which a checkpoint knows a record."""
+    return hashlib.blake2b(record, digest_size=32).digest()

@@ -75,6 +75,21 @@ def took_effect(db: sqlite3.Connection, device: bytes, body_hash: bytes) -> None
         _issue_again(db)
 
 
+def covered(db: sqlite3.Connection, line: tuple[int, bytes]) -> None:
+    """Note that a checkpoint says where our device's line is, and not what led there: counter and hash.
+
+    Called before it is loaded. What the line covers has taken effect. If we
+    have never been at that place, somebody else has gone on under our id.
+    """
+    (device,) = db.execute("SELECT device FROM cursor").fetchone()
+    before = db.execute("SELECT counter, hash FROM device WHERE id = ?", (device,)).fetchone() or (0, FIRST)
+    ours = db.execute("SELECT 1 FROM outbox WHERE counter = ? AND hash = ?", line).fetchone()
+    if ours:
+        db.execute("DELETE FROM outbox WHERE counter <= ?", line[:1])
+    elif line != before:
+        _issue_again(db)
+
+
 def issue_lost(db: sqlite3.Connection) -> None:
     """Issue what is left in the outbox again, if some of it can take effect no more.
 

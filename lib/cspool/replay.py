@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from . import command, database, frame, keys, outbox, record, tool, view
+from . import command, database, frame, keys, outbox, record, state, tool, view
 from .command import FIRST, Fields
 from .errors import BadConfig, Contradiction, DataError, Failure, TooOld
 from .fold import Layer
 from .frame import Frame
 from .keys import SecretKey
+from .loading import Loading
 from .record import Opened
 from .spool import Head
 
@@ -51,9 +52,10 @@ class Replay:
         # No head may be below what was known when the stream began, or what the stream itself has shown.
         # Between the two another cspool-apply may have gone further.
         self.floor = database.cursor(db).number
-        self.number = self.last = 0
+        self.number = self.last = self.octets = 0
         # The last frame that was read: its record is used once what follows it has told that it is the right one.
         self.waiting: Frame | None = None
+        self.loading: Loading | None = None
         self.reported = self.floor
         self.due = 0.0
 
@@ -120,7 +122,7 @@ class Replay:
         view.refresh(self.db, self.folded)
         self.db.execute("COMMIT")
         self.folded = {}
-        self.progress(self.number, self.last)
+        self.progress(self.loading.reached if self.loading else self.number, self.last)
         if self.number >= self.last:
             self._report()
 
@@ -151,7 +153,9 @@ class Replay:
 
     def _save(self) -> None:
         if self.spool is not None:
-            self.db.execute("UPDATE cursor SET number = ?, chain = ?", (self.number, self.chain))
+            row = (self.number, self.chain, self.octets)
+            self.db.execute("UPDATE cursor SET number = ?, chain = ?, octets = octets + ?", row)
+            self.octets = 0
         self.db.execute("DELETE FROM history WHERE number < ? AND number % ?", (self.number - HISTORY, HISTORY_STEP))
 
     # The log
@@ -170,13 +174,16 @@ class Replay:
             raise Contradiction(f"the log ends at record {self.last}, but record {self.floor} has been seen")
         if self.last <= self.number:
             self._check_chain(head)
+        if self.number < head.stated:
+            self._save()
+            self.loading = Loading(self, head)
 
     def _check_chain(self, head: Head) -> None:
         """Stop when the log up to the end that a head names is not the one that has been applied."""
-        if self._chain(self.last) not in (None, head.chain):
+        if self.chain_of(self.last) not in (None, head.chain):
             raise Contradiction(f"the log up to record {self.last} is not the one that has been seen")
 
-    def _chain(self, number: int) -> bytes | None:
+    def chain_of(self, number: int) -> bytes | None:
         """Return the chain behind a record that has been applied; None where it is not kept any more."""
         if number == self.number:
             return self.chain
@@ -188,7 +195,8 @@ class Replay:
     def _check_end(self, head: Head) -> None:
         """Stop when the records behind a head were not those that it speaks of."""
         self._begin()
-        if self.waiting and self.waiting.number == self.last and _chain_behind(self.waiting) != head.chain:
+        self._load_checkpoint()
+        if self.waiting and self.waiting.number == self.last and frame.chain_behind(self.waiting) != head.chain:
             raise Contradiction(f"the log up to record {self.last} is not the one that its head speaks of")
         self._use()
         if self.number < self.last:
@@ -218,13 +226,19 @@ class Replay:
         self._begin()
         if one.number > self.last:
             raise Contradiction(f"record {one.number} stands behind the end of the log, {self.last}")
+        if self.loading and one.number <= self.loading.epoch:
+            self.loading.take(one)
+            if self.loading.complete:
+                self._load_checkpoint()
+            return
+        self._load_checkpoint()
         if one == self.waiting:
             return  # came twice
-        if self.waiting and one.number == self.waiting.number + 1 and one.chain != _chain_behind(self.waiting):
+        if self.waiting and one.number == self.waiting.number + 1 and one.chain != frame.chain_behind(self.waiting):
             raise Contradiction(f"record {one.number} does not follow the record before it")
         self._use()
         if one.number <= self.number:
-            if self._chain(one.number - 1) not in (None, one.chain):
+            if self.chain_of(one.number - 1) not in (None, one.chain):
                 raise Contradiction(f"the log before record {one.number} is not the one that has been seen")
             return  # applied before
         if one.number > self.number + 1:
@@ -233,28 +247,48 @@ class Replay:
             raise Contradiction(f"record {one.number} does not continue the log that has been seen")
         self.waiting = one
 
+    def _load_checkpoint(self) -> None:
+        """Go on behind the checkpoint that has been read, if there is one."""
+        loading, self.loading = self.loading, None
+        if loading:
+            loading.finish()
+            self._load()
+
+    def lacks(self, numbers: list[int], checkpoint: str) -> None:
+        """Stop where records are missing that a checkpoint keeps."""
+        more = f" and {len(numbers) - 1:,} more" if numbers[1:] else ""
+        raise Contradiction(f"record {numbers[0]}{more} missing, which {checkpoint} keeps")
+
     def _use(self) -> None:
         """Fold the record of the frame that waits."""
         one, self.waiting = self.waiting, None
         if not one or one.number <= self.number:
             return  # another cspool-apply was faster
+        size = frame.HEADER_SIZE + len(one.record)
+        self.octets += size
         try:
-            self._fold(one.number, self._open(one.record))
+            holds = self._fold(one.number, self.open(one.record), size)
         except DataError as error:
             self._set_aside(one.number, str(error))
-        self._advance(one.number, _chain_behind(one))
+            holds = True
+        if holds:
+            self.db.execute("INSERT INTO record VALUES (?, ?, ?)", (one.number, frame.record_hash(one.record), size))
+        self._advance(one.number, frame.chain_behind(one))
 
     # Commands
 
-    def _open(self, sealed: bytes) -> Opened:
+    def open(self, sealed: bytes) -> Opened:
         """Open a record with the key that it was sealed to. Raises DataError."""
         for key in self.own[:-1]:
             with suppress(DataError):
                 return record.open_with(key, sealed)
         return record.open_with(self.own[-1], sealed)
 
-    def _fold(self, number: int, opened: Opened) -> None:
-        """Do what a record says. Raises DataError, before it has done anything, for what is to be set aside."""
+    def _fold(self, number: int, opened: Opened, size: int) -> bool:
+        """Do what a record says; tell whether it holds a message, or is set aside.
+
+        Raises DataError, before it has done anything, for what is to be set aside.
+        """
         by_user = opened.sender == self.user
         try:
             fields, octets = command.decode(opened.body, self.spool)
@@ -271,7 +305,20 @@ class Replay:
                 reason = f"delivered by a key that is not trusted ({keys.short(opened.sender)})"
                 self._set_aside(number, reason, opened)
         elif not by_user:
-            raise DataError(f"a change by a key that is not the user's ({keys.short(opened.sender)})")
+            raise DataError(f"a {fields['command']} by a key that is not the user's ({keys.short(opened.sender)})")
+        elif fields["command"] == "checkpoint-part":
+            row = (number, command.body_hash(opened.body), size, None)
+            self.db.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?)", row)
+            return False
+        elif fields["command"] == "checkpoint":
+            self._check_checkpoint(number, fields)
+            layer.checkpoint(fields["date"])
+            state.forget_records(self.db)
+            query = "SELECT (SELECT coalesce(sum(size), 0) FROM record) + (SELECT coalesce(sum(size), 0) FROM part)"
+            self.octets = size
+            self.db.execute(f"UPDATE cursor SET octets = ({query})")
+            self.db.execute("DELETE FROM part")
+            return False
         elif self._continues(number, fields):
             self._check_user_key(number, fields)
             layer.perform(fields["changes"], octets)
@@ -281,6 +328,24 @@ class Replay:
             outbox.took_effect(self.db, device, body_hash)
             self.user = database.check_keys(self.db, self.own).public.sign
         self.folded.update(layer.touched)
+        return bool(octets)
+
+    def _check_checkpoint(self, number: int, fields: Fields) -> None:
+        """Hold what a checkpoint states against our own: we have replayed the log that it stands for.
+
+        Raises DataError where it stands for another place in the log.
+        """
+        stated, hashes = fields["number"], fields["parts"]
+        parts = self.db.execute("SELECT number, hash FROM part WHERE number > ? ORDER BY number", (stated,)).fetchall()
+        if parts != list(zip(range(stated + 1, number), hashes, strict=False)) or len(parts) != len(hashes):
+            raise DataError("a checkpoint for another place in the log")
+        if self.chain_of(stated) not in (None, fields["chain"]):
+            raise Contradiction(f"the checkpoint in record {number} is of another log than has been seen")
+        own = [command.body_hash(command.checkpoint_part(fields["spool"], one)) for one in state.parts(self.db, stated)]
+        if own != fields["parts"]:
+            raise Contradiction(
+                f"the checkpoint in record {number} states other mailboxes than the log before it: a fork, or a fault"
+            )
 
     def _continues(self, number: int, fields: Fields) -> bool:
         """Tell whether a change takes effect: only if it continues its device's line in this spool."""
@@ -298,7 +363,7 @@ class Replay:
         seen, chain = fields["number"], fields["chain"]
         if seen >= number:
             raise Contradiction(f"record {number} was written by a device that has seen record {seen}")
-        if self._chain(seen) not in (None, chain) or (seen == 0 and chain != frame.first_chain(fields["spool"])):
+        if self.chain_of(seen) not in (None, chain) or (seen == 0 and chain != frame.first_chain(fields["spool"])):
             raise Contradiction(f"the device that wrote record {number} has seen another log up to record {seen}")
 
     def _check_user_key(self, number: int, fields: Fields) -> None:
@@ -311,10 +376,6 @@ class Replay:
     def _set_aside(self, number: int, reason: str, opened: Opened | None = None) -> None:
         row = (number, reason, opened and opened.sender, opened and opened.body)
         self.db.execute("INSERT INTO aside VALUES (?, ?, ?, ?)", row)
-
-
-def _chain_behind(one: Frame) -> bytes:
-    return frame.next_chain(one.chain, one.number, one.record)
 
 
 def agrees(db: sqlite3.Connection, head: Head) -> bool:

@@ -190,7 +190,8 @@ class Reader:
     def frames(self, after: int, place: frame.Place | None = None) -> tuple[Head, Iterator[bytes]]:
         """Return the head, and as octets all frames it covers that are numbered above `after`.
 
-        Where a checkpoint states more than that, its frames come first. `place` is where the frame behind `after` begins, as far as the caller
+        Where a checkpoint states more than that, its frames come first.
+        `place` is where the frame behind `after` begins, as far as the caller
         knows; it saves reading what is before it.
         """
         for _ in range(100):

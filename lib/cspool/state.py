@@ -1,0 +1,146 @@
+"""The fold as text: what a checkpoint states. cspool-commands(5) is the definition.
+
+One fold has one text, octet for octet, so whoever has replayed the log can
+hold its own against that of a checkpoint.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from . import command, database
+from .command import date_of, integer, octets_of, special_use, text
+from .errors import DataError
+
+PART = 4 << 20  # octets of rows that go into one record
+CHAIN_STEP = 1024  # the chain is stated at each of the last so many numbers, and before them at each multiple
+
+Row = list[Any]
+
+# In this order; a row is its kind and these columns.
+QUERIES = {
+    "user": "SELECT user FROM cursor",
+    "chain": "SELECT number, chain FROM history"
+    f" WHERE number <= :number AND (number % {CHAIN_STEP} = 0 OR number > :number - {CHAIN_STEP}) ORDER BY number",
+    "lost": "SELECT number, last FROM lost ORDER BY number",
+    "checkpoint": "SELECT number, date FROM checkpoint ORDER BY number",
+    "trust": "SELECT key, comment, number FROM trust ORDER BY key",
+    "device": "SELECT id, counter, hash FROM device ORDER BY id",
+    "mailbox": "SELECT one.id, one.fold_name, one.fold_use, other.id FROM mailbox AS one"
+    " LEFT JOIN mailbox AS other ON other.key = one.fold_same_as WHERE one.made ORDER BY one.id",
+    "subscribed": "SELECT name FROM subscription WHERE fold ORDER BY name",
+    "gone": "SELECT id, number FROM gone ORDER BY id",
+    "aside": "SELECT number FROM aside ORDER BY number",
+    "record": "SELECT number, hash FROM record WHERE number IN (SELECT number FROM aside UNION SELECT number FROM"
+    " content JOIN message ON message.content = content.key WHERE fold_mailbox NOTNULL) ORDER BY number",
+    "message": "SELECT message.id, mailbox.id, fold_flags, date, content.number, place FROM message"
+    " JOIN content ON content.key = content JOIN mailbox ON mailbox.key = fold_mailbox"
+    " ORDER BY content.number, place, message.id",
+}
+
+
+def parts(db: sqlite3.Connection, number: int) -> Iterator[bytes]:
+    """Yield the text of the fold, which is that of the log up to `number`, as it is parted into records."""
+    lines: list[bytes] = []
+    size = 0
+    for kind, query in QUERIES.items():
+        for row in db.execute(query, {"number": number}):
+            line = _line([kind, *(value.hex() if isinstance(value, bytes) else value for value in row)])
+            if size + len(line) > PART:
+                yield b"".join(lines)
+                lines, size = [], 0
+            lines.append(line)
+            size += len(line)
+    yield b"".join(lines)
+
+
+def checkpoint(db: sqlite3.Connection) -> Iterator[bytes]:
+    """Yield the bodies of the records of a checkpoint at our cursor. The caller holds a transaction."""
+    cursor = database.cursor(db)
+    assert cursor.spool is not None and cursor.chain is not None
+    hashes = []
+    for octets in parts(db, cursor.number):
+        body = command.checkpoint_part(cursor.spool, octets)
+        hashes.append(command.body_hash(body).hex())
+        yield body
+    yield command.encode(
+        {
+            "command": "checkpoint",
+            "spool": cursor.spool.hex(),
+            "number": cursor.number,
+            "chain": cursor.chain.hex(),
+            "date": int(time.time()),
+            "parts": hashes,
+        }
+    )
+
+
+def _line(row: Row) -> bytes:
+    # RFC 8785: no spaces, and nothing escaped that need not be.
+    return json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def rows(octets: bytes) -> Iterator[Row]:
+    """Yield the rows of a part, with hex as bytes. Raises DataError where it is none."""
+    for line in octets.splitlines():
+        try:
+            kind, *columns = json.loads(line.decode())
+            checks = _CHECKS[kind]
+            row = [kind, *(check(value) for check, value in zip(checks, columns, strict=True))]
+        except (ValueError, TypeError, KeyError, RecursionError, DataError):
+            raise DataError("a part of a checkpoint that is not understood") from None
+        yield row
+
+
+def kept(db: sqlite3.Connection) -> Iterator[int]:
+    """Yield the numbers of the records that the fold needs, in order."""
+    for number, _ in db.execute(QUERIES["record"]):
+        yield number
+
+
+def forget_records(db: sqlite3.Connection) -> None:
+    """Forget what was known of records that the fold needs no more."""
+    db.execute(
+        "DELETE FROM record WHERE number NOT IN"
+        " (SELECT number FROM aside UNION SELECT number FROM content WHERE number NOTNULL)"
+    )
+
+
+def _or_none(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else check(value)
+
+
+def _flags(value: Any) -> str:
+    if not all(command.is_flag(flag) for flag in _string(value).split()):
+        raise ValueError
+    return str(value)
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _line_hash(value: Any) -> bytes:
+    """The hash of a device's last change; nothing where that is not known."""
+    return b"" if value == "" else octets_of(32)(value)
+
+
+_ID, _HASH, _NAME = octets_of(16), octets_of(32), command.name_of_mailbox
+_CHECKS: dict[str, tuple[Callable[[Any], Any], ...]] = {
+    "user": (_HASH,),
+    "chain": (integer, _HASH),
+    "lost": (integer, integer),
+    "checkpoint": (integer, date_of),
+    "trust": (_HASH, text, integer),
+    "device": (_ID, integer, _line_hash),
+    "mailbox": (_ID, _or_none(_NAME), special_use, _or_none(_ID)),
+    "subscribed": (_NAME,),
+    "gone": (_ID, integer),
+    "aside": (integer,),
+    "record": (integer, _HASH),
+    "message": (_ID, _ID, _flags, date_of, integer, integer),
+}
