@@ -106,15 +106,37 @@ def generation(name: str) -> int:
     return int(name.split(".")[1])
 
 
+def write_list(path: str, head: Head, segments: list[Segment]) -> Head:
+    """Write the list of these segments, if it is not the one that `head` names; return a head that names it."""
+    listing = "".join(segment.line() for segment in segments).encode()
+    if digest(listing) != head.digest:
+        head = head._replace(list=head.list + 1, digest=digest(listing))
+        disk.replace(os.path.join(path, f"segments.{head.list}"), listing)
+    return head
+
+
+def write_head(path: str, head: Head, before: Head) -> None:
+    """Let the readers see a head, all that it names being on disk, in place of the one before."""
+    disk.replace(os.path.join(path, "head"), head.text())
+    if head.list > before.list > 0:
+        # The list of the one before stays, for a reader that has just read it.
+        with suppress(OSError):  # all is on disk, come what may
+            os.unlink(os.path.join(path, f"segments.{before.list - 1}"))
+
+
 class Writer:
     """One append under the lock: frames into the last segment, or into new ones."""
 
-    def __init__(self, path: str, head: Head, segments: list[Segment], rotate: int) -> None:
+    def __init__(
+        self, path: str, head: Head, segments: list[Segment], rotate: int = ROTATE, checkpoint: int = 0
+    ) -> None:
+        """Begin an append; with `checkpoint` it is one of so many records, in a segment of its own."""
         self.path = path
         self.before = head
         self.next, self.chain = head.next, head.chain
         self.segments = segments
         self.rotate = rotate
+        self.checkpoint = checkpoint
         self.fd = -1
         self.created: list[str] = []  # segments that no head names yet
         self.position = head.length
@@ -124,10 +146,10 @@ class Writer:
             if size < head.length:
                 os.close(fd)
                 raise TryAgain(f"{self._file(head.segment)}: shorter than it was: the spool is damaged")
-            if size == head.length < rotate and head.next > head.epoch + 1:
+            if size == head.length < rotate and head.next > head.epoch + 1 and not checkpoint:
                 self.fd = fd
             else:
-                # Full, or something unacknowledged stands behind its end, or it ends with a checkpoint.
+                # Full, or something unacknowledged stands behind its end, or a checkpoint begins or ends there.
                 os.close(fd)
                 self._close_segment()
 
@@ -146,16 +168,11 @@ class Writer:
         head = self.before._replace(
             next=self.next, chain=self.chain, segment=self.segments[-1].name, length=self.position
         )
-        listing = "".join(segment.line() for segment in self.segments).encode()
-        if digest(listing) != head.digest:
-            head = head._replace(list=head.list + 1, digest=digest(listing))
-            disk.replace(self._file(f"segments.{head.list}"), listing)
+        if self.checkpoint:
+            head = head._replace(first=self.before.next, stated=self.before.next - 1, epoch=self.next - 1)
+        head = write_list(self.path, head, self.segments)
         self.created = []
-        disk.replace(self._file("head"), head.text())
-        if head.list > self.before.list > 0:
-            # The one before stays, for a reader that has just read the old head.
-            with suppress(OSError):  # all is on disk, come what may
-                os.unlink(self._file(f"segments.{self.before.list - 1}"))
+        write_head(self.path, head, self.before)
 
     def close(self) -> None:
         """Close the log; segments that a failed append has made are of no use to anybody."""
@@ -183,7 +200,8 @@ class Writer:
         self.created.append(name)
         self.position = 0
         self.segments.append(Segment(name, None, None))
-        self._write(Header(self.before.spool, self.next, self.chain, generation, 0).text())
+        checkpoint = self.checkpoint if self.next == self.before.next else 0
+        self._write(Header(self.before.spool, self.next, self.chain, generation, checkpoint).text())
 
     def _close_segment(self) -> None:
         last = self.segments[-1]

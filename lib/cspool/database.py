@@ -253,6 +253,14 @@ def cursor(db: sqlite3.Connection) -> Cursor:
     return Cursor(*db.execute("SELECT spool, number, chain, user, device FROM cursor").fetchone())
 
 
+def contradictions(db: sqlite3.Connection) -> list[str]:
+    """Return what the spool has shown since the last good sync that contradicts what had been applied."""
+    query = (
+        "SELECT reason FROM contradiction WHERE noticed >= (SELECT coalesce(synced, 0) FROM cursor) ORDER BY noticed"
+    )
+    return [reason for (reason,) in db.execute(query)]
+
+
 def reached(db: sqlite3.Connection) -> int:
     """Return the number above which records are still needed: the cursor, or how far a checkpoint has been loaded."""
     (number,) = db.execute("SELECT max(number, loaded) FROM cursor").fetchone()

@@ -21,6 +21,7 @@ HEADER = struct.Struct(">IIQ32s")
 HEADER_SIZE = HEADER.size  # 48
 LIMIT = 64 << 20  # octets of a record; what a mail host accepts is less
 HEAD_NUMBER = 2**64 - 1  # marks the head frame, whose record is the text of `head`
+KEEP_NUMBER = 2**64 - 2  # marks the frame with the keep list that comes with a checkpoint (compact.py)
 UNCHAINED = bytes(32)
 
 SMALL = 1 << 20  # a record up to here is read at one go; see read_exactly
@@ -80,6 +81,11 @@ def encode(record: bytes, number: int = 0, chain: bytes = UNCHAINED) -> bytes:
 def encode_head(text: bytes) -> bytes:
     """Return the head frame: what a stream read from a spool begins with."""
     return encode(text, HEAD_NUMBER)
+
+
+def encode_keep(text: bytes) -> bytes:
+    """Return the keep frame: what a checkpoint begins with on its way to a spool."""
+    return encode(text, KEEP_NUMBER)
 
 
 def encode_end(count: int) -> bytes:

@@ -179,8 +179,8 @@ class Loading:
         except DataError as error:
             reason = str(error)
         if self.db.execute("SELECT 1 FROM kept WHERE number = ? AND place = ?", (one.number, ASIDE)).fetchone():
-            row = (one.number, reason, sender, body)
-            self.db.execute("INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?)", row)
+            aside = "INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?)"
+            self.db.execute(aside, (one.number, reason, sender, body))
             self._found(one.number, ASIDE, 0)
         if self.db.execute("SELECT 1 FROM kept WHERE number = ? AND content IS NULL", (one.number,)).fetchone():
             raise Contradiction(f"record {one.number} has not the messages that {self.name} says")

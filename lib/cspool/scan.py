@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from . import disk, frame
+from .errors import DataError
 from .spool import Header
 
+Octets = mmap.mmap
 HEADER_LINE_MAX = 512  # octets
 
 
@@ -41,6 +43,20 @@ def opened(path: str) -> Iterator[mmap.mmap]:
     """Map a segment into memory, to read. Raises OSError, and ValueError where it is empty."""
     with disk.open_plain(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
         yield octets
+
+
+def places(octets: mmap.mmap, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield number, start and end of each frame of a segment, as its own words say. Raises DataError for nonsense."""
+    _, start = header(octets)
+    while start < end <= len(octets):
+        length, _, number, _ = frame.HEADER.unpack_from(octets, start) if start + frame.HEADER_SIZE <= end else [0] * 4
+        behind = start + frame.HEADER_SIZE + length
+        if not length or behind > end:
+            break
+        yield number, start, behind
+        start = behind
+    if start != end:
+        raise DataError("damaged")
 
 
 def frames(octets: mmap.mmap, start: int, end: int, numbers: range) -> Iterator[Found]:

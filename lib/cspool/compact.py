@@ -1,0 +1,185 @@
+"""Compacting the log of a spool: what cspool-compact does. It needs no key, and reads no record.
+
+A checkpoint comes with a keep list: the numbers of the records that what it
+states needs. The checkpoint is appended; then each segment before it that has
+enough garbage is written anew with the records that are kept, under their
+numbers and octet for octet. Each of these steps ends with one rename, of
+`head`, so whatever dies in between leaves a spool that is whole, and the same
+checkpoint, or the next one, goes on from there.
+"""
+
+import os
+import time
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import NamedTuple
+
+from . import append, disk, scan
+from .append import LIST, LOG, Writer, locked, write_head, write_list
+from .errors import DataError, NotAllowed, TryAgain
+from .records import Records
+from .spool import Directory, Head, Reader, Segment
+
+GARBAGE = 0.05  # of the octets of a segment; with less it stays as it is
+DAY = 86400
+
+
+class Keep(NamedTuple):
+    """A keep list: which records of the log up to `number` are to be kept."""
+
+    spool: bytes
+    number: int
+    chain: bytes  # h(number)
+    ranges: list[range]  # in order
+
+    @classmethod
+    def of(cls, spool: bytes, number: int, chain: bytes, numbers: Iterable[int]) -> "Keep":
+        """Return the list that keeps these numbers, which are in order."""
+        ranges: list[range] = []
+        for one in numbers:
+            if ranges and ranges[-1].stop == one:
+                ranges[-1] = range(ranges[-1].start, one + 1)
+            else:
+                ranges.append(range(one, one + 1))
+        return cls(spool, number, chain, ranges)
+
+    def text(self) -> bytes:
+        """Return the list as the octets that go with a checkpoint."""
+        lines = [f"cspool-keep 1\nspool {self.spool.hex()}\nnumber {self.number}\nchain {self.chain.hex()}\n"]
+        lines += [f"{one.start} {one.stop - 1}\n" for one in self.ranges]
+        return "".join(lines).encode()
+
+    @classmethod
+    def parse(cls, text: bytes, where: str) -> "Keep":
+        """Read a keep list. Raises DataError, which names `where`, when it is none."""
+        try:
+            lines = [line.split(" ") for line in text.decode("ascii").splitlines()]
+            values = [value for _, value in lines[:4]]
+            ranges = [range(int(first), int(last) + 1) for first, last in lines[4:]]
+            keep = cls(bytes.fromhex(values[1]), int(values[2]), bytes.fromhex(values[3]), ranges)
+        except (ValueError, IndexError):
+            raise DataError(f"{where}: not a keep list") from None
+        ends = [0, *(end for one in ranges for end in (one.start, one.stop)), keep.number + 2]
+        if keep.text() != text or any(a >= b for a, b in pairwise(ends)):
+            raise DataError(f"{where}: not a keep list")
+        return keep
+
+    def holds(self, number: int) -> bool:
+        """Tell whether a record is to be kept."""
+        at = bisect_right(self.ranges, number, key=lambda one: one.start)
+        return at > 0 and number in self.ranges[at - 1]
+
+
+class Compaction:
+    """One checkpoint with its keep list, for the spool at `path`. Raises TryAgain when there is none.
+
+    `grace` is how many seconds a segment stays that was written anew.
+    """
+
+    def __init__(self, path: str, keep: Keep, checkpoint: Records, grace: float) -> None:
+        self.path = path
+        self.keep = keep
+        self.checkpoint = checkpoint
+        self.grace = grace
+        self.files = Directory(path)
+        self.reader = Reader(self.files)
+
+    def run(self) -> None:
+        """Append the checkpoint and drop what it does not keep; what is done is on disk.
+
+        Does nothing for one that is older than the last. Raises NotAllowed
+        for a checkpoint of another log, TryAgain where the log has gone on
+        since it was made, and DataError where a record is not there that it
+        keeps.
+        """
+        with locked(self.path):
+            head = self.reader.head()
+            if self.keep.spool != head.spool:
+                raise NotAllowed(f"{self.path}: the checkpoint is of another spool")
+            going_on = self.keep.number == head.stated
+            if self.keep.number > head.stated:
+                self._check(head)
+                self._append(head)
+                going_on = True
+        if going_on and self.keep.number:
+            for segment in self._segments():
+                if segment.first <= self.keep.number:
+                    self._rewrite(segment.name)
+        self._remove_old()
+
+    def _segments(self) -> list[Segment]:
+        return self.reader.segments(self.reader.head())
+
+    def _check(self, head: Head) -> None:
+        if self.keep.number < head.next - 1:
+            raise TryAgain(f"{self.path}: the log has gone on since the checkpoint was made")
+        if (self.keep.number, self.keep.chain) != (head.next - 1, head.chain):
+            raise NotAllowed(f"{self.path}: the checkpoint is of another log")
+        found = 0
+        for segment in self._segments():
+            with scan.opened(self.files.path(segment.name)) as octets:
+                for number, _, _ in self._places(octets, segment, head):
+                    found += self.keep.holds(number)
+        wanted = sum(map(len, self.keep.ranges))
+        if found != wanted:
+            raise DataError(f"{self.path}: {wanted - found:,} of the records to be kept are not here: see cspool-fsck")
+
+    def _places(self, octets: scan.Octets, segment: Segment, head: Head) -> list[tuple[int, int, int]]:
+        try:
+            return list(scan.places(octets, head.length if segment.length is None else segment.length))
+        except DataError:
+            raise DataError(f"{self.files.path(segment.name)}: damaged: see cspool-fsck") from None
+
+    def _append(self, head: Head) -> None:
+        log = Writer(self.path, head, self._segments(), checkpoint=self.checkpoint.count)
+        try:
+            for record in self.checkpoint:
+                log.write(record)
+            log.commit()
+        finally:
+            log.close()
+
+    def _rewrite(self, name: str) -> None:
+        """Write a segment anew, if it holds enough that is not kept."""
+        with locked(self.path):
+            head = self.reader.head()
+            segments = self.reader.segments(head)
+            index = next((n for n, one in enumerate(segments) if one.name == name), None)
+            if index is None:
+                return  # another has been faster
+            with scan.opened(self.files.path(name)) as octets:
+                places = self._places(octets, segments[index], head)
+                kept = [one for one in places if self.keep.holds(one[0])]
+                size = sum(end - start for _, start, end in kept)
+                if sum(end - start for _, start, end in places) - size <= GARBAGE * len(octets):
+                    return
+                segments[index : index + 1] = [self._new_segment(octets, kept)] if kept else []
+            os.utime(self.files.path(name), follow_symlinks=False)  # its grace begins
+            write_head(self.path, write_list(self.path, head, segments), head)
+            if not self.grace:
+                os.unlink(self.files.path(name))
+
+    def _new_segment(self, octets: scan.Octets, kept: list[tuple[int, int, int]]) -> Segment:
+        header, _ = scan.header(octets)
+        sound = header and all(
+            next(scan.frames(octets, start, end, range(number, number + 1)), None) for number, start, end in kept
+        )
+        if not header or not sound:
+            raise DataError(f"{self.path}: a record to be kept is damaged: see cspool-fsck")
+        copied = b"".join(octets[start:end] for _, start, end in kept)
+        return append.new_segment(self.path, header._replace(checkpoint=0), len(kept), copied)
+
+    def _remove_old(self) -> None:
+        """Remove segments and lists that no head names any more, when their time is over."""
+        with locked(self.path):
+            head = self.reader.head()
+            named = {segment.name for segment in self.reader.segments(head)}
+            lists = {f"segments.{number}" for number in (head.list, head.list - 1)}
+            for name in os.listdir(self.path):
+                old = time.time() - os.lstat(self.files.path(name)).st_mtime >= self.grace
+                if old and (
+                    (LOG.fullmatch(name) and name not in named) or (LIST.fullmatch(name) and name not in lists)
+                ):
+                    os.unlink(self.files.path(name))
+            disk.sync_directory(self.path)

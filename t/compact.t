@@ -1,0 +1,135 @@
+#!/bin/sh
+# cspool-checkpoint and cspool-compact: the log becomes short, and everybody has the same mail as before.
+. "$(dirname "$0")/tap.sh"
+make_homes
+# shellcheck disable=SC2016 # for the shell at the far end
+compacts='cspool-checkpoint | cspool-compact'
+log_size() { cspool-fetch --after=0 "$HOME/spool" | wc -c; }
+on_disk() { cat "$HOME"/spool/*.log | wc -c; }
+head_says() { sed -n "s/^$1 //p" "$HOME/spool/head"; }
+new_machine() { # NAME: a home that has nothing yet but the key
+	mkdir -m 700 "$HOME/$1"
+	cp "$HOME/laptop/key" "$HOME/laptop/key.pub" "$HOME/laptop/spool" "$HOME/$1"
+}
+mail() { # HOME: mailbox, subject and flags of all messages, as IMAP shows them
+	on "$1" imap 'a LIST "" *' | sed -n 's/^\* LIST ([^)]*) "\/" //p' | sort | while read -r name; do
+		echo "$name"
+		on "$1" imap "a SELECT $name" 'b FETCH 1:* (FLAGS BODY.PEEK[])' |
+			grep -E '^(Subject|\* [0-9]+ FETCH)' | sed 's/\\Recent *//; s/ *)/)/; s/^\* [0-9]*//' | sort
+	done
+}
+drive() { on laptop imap "$@" >/dev/null && on laptop cspool-sync; }
+
+# Three mails, of which one goes, and some changes.
+for number in 1 2 3; do printf 'Subject: %s\n\n%05000d\n' $number 0 | deliver; done
+on laptop cspool-sync
+drive 'a CREATE Work' 'b SELECT INBOX' 'c STORE 1 +FLAGS (\Deleted)' 'd EXPUNGE' 'e COPY 1 Work' \
+	'f STORE 2 +FLAGS (\Flagged)' 'g RENAME Work Done'
+expect "the machine that is behind has no say" 75 '' 'cspool-checkpoint: not all of the log has been applied: cspool-sync first' \
+	on desktop pipe 'cspool-fetch | head -c 900 | cspool-apply 2>&-; cspool-checkpoint >/dev/null'
+before=$(log_size)
+next=$(head_says next)
+cp -R "$HOME/spool" "$HOME/old"
+on laptop cspool-checkpoint >stream
+expect "cspool-checkpoint | cspool-compact" 0 '' '' on laptop pipe "$compacts"
+ok "the log is shorter" test "$(log_size)" -lt "$before"
+is "$(head_says checkpoint)" "$((next - 1)) $((next + 1))" "head says where the checkpoint is"
+is "$(head_says first)" "$next" "and from where on all records are there"
+expect "the spool is sound" 0 '*sound*' '' cspool-fsck "$HOME/spool"
+ok "what was dropped is on disk for now" test "$(on_disk)" -gt "$before"
+expect "the machine that made it" 0 '' '' on laptop cspool-sync
+expect "one that is behind" 0 '' '' on desktop cspool-sync
+new_machine new
+expect "and a new one" 0 '' '' on new cspool-sync
+mail laptop >one
+mail desktop >two
+mail new >three
+ok "have the same mail" cmp one two
+ok "all of them" cmp one three
+ok "and it is not nothing" test "$(grep -c Subject one)" -eq 3
+
+# Again, and out of time.
+expect "the same checkpoint again does nothing" 0 '' '' pipe "cspool-compact '$HOME/spool' <stream"
+is "$(head_says checkpoint)" "$((next - 1)) $((next + 1))" "and leaves the log as it is"
+on laptop cspool-checkpoint >stale
+printf 'Subject: late\n\n1\n' | deliver
+expect "one that mail has overtaken" 75 '' "cspool-compact: */spool: the log has gone on since the checkpoint was made" \
+	pipe "cspool-compact '$HOME/spool' <stale"
+on laptop cspool-sync
+expect "a second one, of another machine" 0 '' '' on desktop pipe "cspool-sync && $compacts"
+expect "for the first" 0 '' '' on laptop cspool-sync
+expect "one older than that does nothing" 0 '' '' pipe "cspool-compact '$HOME/spool' <stale"
+cspool-mkspool "$HOME/elsewhere"
+expect "one for another spool" 77 '' 'cspool-compact: */elsewhere: the checkpoint is of another spool' \
+	pipe "cspool-compact '$HOME/elsewhere' <stream"
+on laptop cspool-checkpoint >stale
+expect "one for another log of this spool" 77 '' 'cspool-compact: */old: the checkpoint is of another log' \
+	pipe "cspool-compact '$HOME/old' <stale"
+
+# What may not be a checkpoint.
+expect "no checkpoint" 65 '' 'cspool-compact: standard input: no checkpoint' \
+	pipe "cspool-fetch --after=0 '$HOME/spool' | cspool-compact '$HOME/spool'"
+expect "nothing" 75 '' 'cspool-compact: standard input: empty: *' pipe "cspool-compact '$HOME/spool' </dev/null"
+expect "half of one" 75 '' 'cspool-compact: standard input: cut off *' \
+	pipe "head -c 2000 stale | cspool-compact '$HOME/spool'"
+expect "cspool-append does not take one" 65 '' 'cspool-append: standard input: a checkpoint, which is for cspool-compact' \
+	pipe "cspool-append '$HOME/spool' <stale"
+expect "a spool on a web server" 64 '' 'cspool-compact: http://*: a web server cannot compact a spool; *' \
+	cspool-compact http://localhost/alice
+expect "no spool" 75 '' 'cspool-compact: */none: no spool here *' pipe "cspool-compact '$HOME/none' <stale"
+expect "days that are none" 64 '' 'cspool-compact: --grace=x: not a number' cspool-compact --grace=x "$HOME/spool"
+
+# A key that may compact, and is not the user's: nobody takes it for a checkpoint.
+cat >forge.py <<'EOF'
+import os, sys
+from cspool import command, frame, keys, record
+from cspool.compact import Keep
+from cspool.spool import Head
+home = os.environ["HOME"]
+head = Head.parse(open(f"{home}/spool/head", "rb").read(), "head")
+mallory, alice = keys.SecretKey(b"m" * 32), keys.read_public(f"{home}/laptop/key.pub")
+part = command.checkpoint_part(head.spool, b'["user","%s"]\n' % mallory.public.sign.hex().encode())
+last = {"command": "checkpoint", "spool": head.spool.hex(), "number": head.next - 1, "chain": head.chain.hex(),
+        "date": 0, "parts": [command.body_hash(part).hex()]}
+out = sys.stdout.buffer
+out.write(frame.encode_keep(Keep.of(head.spool, head.next - 1, head.chain, []).text()))
+for body in part, command.encode(last):
+    out.write(frame.encode(record.seal(body, mallory, alice)))
+out.write(frame.encode_end(3))
+EOF
+cp -R "$HOME/spool" "$HOME/safe"
+expect "a stranger's" 0 '' '' pipe "PYTHONPATH=$top/lib python3 forge.py | cspool-compact '$HOME/spool'"
+expect "is not loaded" 76 '' "cspool-apply: the checkpoint in records * is signed by a key that is not the user's *" \
+	on laptop pipe "rm -f mine.db; cspool-fetch --db=mine.db | cspool-apply --db=mine.db"
+expect "and harms nobody who was there" 65 '' '*set aside*' on laptop cspool-sync
+cspool-fsck --quiet "$HOME/spool"
+rm -rf "$HOME/spool"
+mv "$HOME/safe" "$HOME/spool"
+expect "when the spool is put back" 76 '' '*' on laptop cspool-sync
+on laptop pipe 'cspool-fetch --after=0 | cspool-apply --accept' >/dev/null
+on laptop cspool-sync
+on desktop cspool-sync
+
+# The grace period.
+drive 'a SELECT INBOX' 'b STORE 1:* +FLAGS (\Deleted)' 'c EXPUNGE'
+expect "after it" 0 '' '' on laptop pipe "cspool-checkpoint | cspool-compact --grace=0"
+ok "what was expunged is gone from the disk" test "$(on_disk)" -lt 20000
+is "$(find "$HOME/spool" -name '*.log' | wc -l)" "$(wc -l <"$HOME/spool/segments.$(sed -n 's/^segments \([0-9]*\).*/\1/p' "$HOME/spool/head")")" \
+	"no file is there that the list does not name"
+expect "the spool is sound then" 0 '*sound*' '' cspool-fsck "$HOME/spool"
+expect "and everybody goes on" 0 '' '' pipe 'for home in laptop desktop; do CSPOOL_HOME=$HOME/$home cspool-sync || exit; done'
+new_machine newer
+expect "and begins" 0 '' '' on newer cspool-sync
+mail laptop >one
+mail newer >two
+ok "with the same mail" cmp one two
+
+# With something in the outbox, and while the log is away.
+on desktop imap 'a SELECT Done' 'b STORE 1 +FLAGS (kept)' >/dev/null
+expect "an outbox that is not empty is no obstacle" 0 '' '' on desktop pipe "$compacts"
+expect "the change comes behind it" 0 '' '' on desktop cspool-sync
+on laptop cspool-sync
+ok "and is seen" grep -q kept <<-EOF
+	$(mail laptop)
+EOF
+done_testing
