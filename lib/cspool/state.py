@@ -100,6 +100,15 @@ def kept(db: sqlite3.Connection) -> Iterator[int]:
         yield number
 
 
+def sizes(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return how many octets the log has, as frames, and how many the fold needs: what is between is garbage."""
+    (octets,) = db.execute("SELECT octets FROM cursor").fetchone()
+    (needed,) = db.execute(
+        f"SELECT coalesce(sum(size), 0) FROM record JOIN ({QUERIES['record']}) USING (number)"
+    ).fetchone()
+    return octets, needed
+
+
 def forget_records(db: sqlite3.Connection) -> None:
     """Forget what was known of records that the fold needs no more."""
     db.execute(
