@@ -5,6 +5,7 @@ make_homes
 expect "no database" 66 '' 'cspool-status: *mail.db: no message database *' on none cspool-status
 expect "all is well" 0 '*
 log        record 1
+garbage    0.0 MB of 0.0 MB
 synced     * ago
 outbox     0 changes
 mailboxes  INBOX: 0, 0 unseen

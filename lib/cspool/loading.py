@@ -226,6 +226,8 @@ class Loading:
         if self.missing:
             numbers = self.db.execute("SELECT number FROM wanted ORDER BY number").fetchall()
             self.replay.lacks([number for (number,) in numbers], self.name)
+            # For others they are lost, be they here or not.
+            self.db.execute("UPDATE kept SET content = NULL WHERE number IN (SELECT number FROM wanted)")
         (parts,) = self.db.execute("SELECT count(*) FROM part").fetchone()
         if parts != self.epoch - self.stated:
             raise TryAgain(f"another cspool-apply is at a checkpoint beside {self.name}")

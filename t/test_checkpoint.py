@@ -1,0 +1,422 @@
+"""Checkpoints: what they let the log forget, and what a spool that lies can make of them.
+
+Alice's laptop has applied the first SEEN records of her log when her desktop
+makes a checkpoint, which keeps some of the records and not others.
+"""
+
+import json
+
+import pytest
+from cspool import command, database, frame, keys, record, state
+from cspool.compact import Keep
+from cspool.errors import Contradiction, DataError, TryAgain
+from cspool.frame import Frame
+from cspool.replay import Replay
+from hypothesis import given
+from hypothesis import strategies as st
+from log import ALICE, HOST, SPOOL, Device, Log
+
+SEEN = 4
+DAY = 86400
+
+
+def deliver(log, *names):
+    for name in names:
+        log.append(command.deliver(f"Subject: {name}\r\n\r\n".encode(), 1), HOST)
+
+
+def flags(device, add="\\Seen"):
+    return {"do": "add-flags", "flags": [add], "ids": b"".join(device.ids()).hex()}
+
+
+@pytest.fixture
+def log():
+    return Log()
+
+
+@pytest.fixture
+def desktop(tmp_path, log):
+    """The log has a trust, five mails, flags, an expunge and junk; number 2 is gone, 3 to 6 live."""
+    desktop = Device(tmp_path, "desktop")
+    desktop.fetch(log)
+    desktop.change({"do": "trust", "key": HOST.public.sign.hex(), "comment": "host"})
+    desktop.push(log)
+    deliver(log, *"abcde")
+    desktop.fetch(log)
+    one = next(one for one in desktop.ids() if one == command.delivery_id("INBOX", b"Subject: a\r\n\r\n"))
+    desktop.change({"do": "expunge", "ids": one.hex()})
+    desktop.change(flags(desktop))
+    desktop.push(log)
+    log.append(b"not a command", ALICE)
+    desktop.fetch(log)
+    return desktop
+
+
+@pytest.fixture
+def laptop(tmp_path, log, desktop):
+    laptop = Device(tmp_path, "laptop")
+    laptop.fetch(log, SEEN)
+    return laptop
+
+
+def compacted(log, desktop):
+    assert desktop.checkpoint(log)
+    desktop.fetch(log)
+    return log
+
+
+def apply(device, frames):
+    Replay(device.db, [ALICE]).run(iter(frames))
+
+
+def same(one, other):
+    return all(
+        get(one) == get(other)
+        for get in (Device.state, Device.mailboxes, Device.subscribed, lambda device: list(state.parts(device.db, 99)))
+    )
+
+
+def test_who_is_behind_and_who_begins_have_the_same_as_who_was_there(tmp_path, log, desktop, laptop):
+    compacted(log, desktop)
+    new = Device(tmp_path, "new")
+    uids = laptop.seen_by_imap()
+    for device in (laptop, new):
+        device.fetch(log)
+        assert same(device, desktop)
+        assert database.cursor(device.db).number == len(log.records)
+        assert not device.db.execute("SELECT 1 FROM part UNION ALL SELECT 1 FROM wanted").fetchone()
+        assert [number for (number,) in device.db.execute("SELECT number FROM aside")] == [9]
+    assert {one: row[1] for one, row in laptop.seen_by_imap().items() if one in uids}.items() <= {
+        one: row[1] for one, row in uids.items()
+    }.items()
+
+
+def test_who_was_away_for_three_checkpoints_loads_the_last(log, desktop, laptop):
+    for name in "xyz":
+        compacted(log, desktop)
+        deliver(log, name)
+        desktop.fetch(log)
+    compacted(log, desktop)
+    laptop.fetch(log)
+    assert same(laptop, desktop)
+
+
+def test_what_it_does_not_keep_is_not_needed(tmp_path, log, desktop):
+    compacted(log, desktop)
+    assert log.kept == [3, 4, 5, 6, 9]
+    for number in (1, 2, 7, 8):
+        log.records[number - 1] = b"dropped"
+    new = Device(tmp_path, "new")
+    new.fetch(log)
+    assert same(new, desktop)
+
+
+def test_what_waits_in_the_outbox_is_kept_and_sent(log, desktop, laptop):
+    laptop.change(flags(laptop, "mine"))
+    device = database.cursor(laptop.db).device
+    compacted(log, desktop)
+    laptop.fetch(log)
+    assert laptop.db.execute("SELECT count(*) FROM outbox").fetchone() == (1,)
+    laptop.push(log)
+    for one in (laptop, desktop):
+        one.fetch(log)
+    assert same(laptop, desktop)
+    assert any("mine" in text for _, _, text in desktop.state())
+    assert not laptop.db.execute("SELECT 1 FROM outbox").fetchone()
+    assert database.cursor(laptop.db).device == device
+
+
+def test_what_was_pushed_before_it_leaves_the_outbox(log, desktop, laptop):
+    laptop.change(flags(laptop, "one"))
+    laptop.change(flags(laptop, "two"))
+    laptop.push(log)
+    laptop.change(flags(laptop, "three"))
+    device = database.cursor(laptop.db).device
+    desktop.fetch(log)
+    desktop.change({"do": "remove-flags", "flags": ["two"], "ids": b"".join(desktop.ids()).hex()})
+    desktop.push(log)
+    desktop.fetch(log)
+    compacted(log, desktop)
+    laptop.fetch(log)
+    assert [counter for (counter,) in laptop.db.execute("SELECT counter FROM outbox")] == [3]
+    assert database.cursor(laptop.db).device == device
+    texts = {text for _, _, text in laptop.state() if "one" in text}
+    assert texts and not any("two" in text for text in texts)  # not done again on top of what came later
+
+
+def test_a_database_that_was_restored_goes_on_under_a_new_id(tmp_path, log, desktop, laptop):
+    laptop.change(flags(laptop, "one"))
+    backup = database.sqlite3.connect(str(tmp_path / "restored"))
+    laptop.db.backup(backup)
+    backup.close()
+    laptop.change(flags(laptop, "two"))
+    laptop.push(log)
+    desktop.fetch(log)
+    compacted(log, desktop)
+    restored = Device(tmp_path, "restored")
+    device = database.cursor(restored.db).device
+    restored.fetch(log)
+    assert database.cursor(restored.db).device != device
+    restored.push(log)
+    for one in (restored, desktop, laptop):
+        one.fetch(log)
+    assert same(restored, desktop) and same(laptop, desktop)
+
+
+def test_a_trust_that_it_states_delivers_what_was_set_aside_here(tmp_path, log):
+    desktop, laptop = Device(tmp_path, "desktop"), Device(tmp_path, "laptop")
+    deliver(log, "early")
+    for one in (laptop, desktop):
+        one.fetch(log)
+    desktop.change({"do": "trust", "key": HOST.public.sign.hex(), "comment": "host"})
+    desktop.push(log)
+    desktop.fetch(log)
+    compacted(log, desktop)
+    laptop.fetch(log)
+    assert same(laptop, desktop) and sum(laptop.state().values()) == 1
+
+
+def test_gone_is_forgotten_after_thirty_days(tmp_path, log, desktop):
+    """A late retry does not bring expunged mail back before, and the fold forgets alike on all machines."""
+    new = Device(tmp_path, "new")
+    for days, expected in ((0, 1), (29, 1), (30, 0)):
+        bodies = list(state.checkpoint(desktop.db))
+        last = json.loads(bodies[-1])
+        bodies[-1] = command.encode({**last, "date": 1_000_000_000 + days * DAY})
+        log.compact(bodies, list(state.kept(desktop.db)))
+        for one in (desktop, new):
+            one.fetch(log)
+            assert one.db.execute("SELECT count(*) FROM gone").fetchone() == (expected,)
+    deliver(log, "a")
+    for one in (desktop, new):
+        one.fetch(log)
+    assert same(desktop, new) and sum(new.state().values()) == 5
+
+
+def test_what_is_discarded_is_not_kept(tmp_path, log, desktop):
+    desktop.change({"do": "discard", "numbers": [9, 99]})
+    desktop.push(log)
+    desktop.fetch(log)
+    assert list(state.kept(desktop.db)) == [3, 4, 5, 6]
+    compacted(log, desktop)
+    new = Device(tmp_path, "new")
+    new.fetch(log)
+    assert same(new, desktop)
+
+
+def test_a_load_goes_on_where_it_was_cut_off(tmp_path, log, desktop):
+    compacted(log, desktop)
+    new = Device(tmp_path, "new")
+    for expected in (3, 4, 5):
+        new.fetch_and_die(log, 5, {4})
+        assert database.cursor(new.db).number == 0 and database.reached(new.db) == expected
+    assert [one.number for one in log.stream(5, len(log.records))][1:] == [10, 11, 6, 9]
+    new.fetch(log)
+    assert same(new, desktop)
+
+
+def test_a_newer_one_while_one_is_loaded(tmp_path, log, desktop):
+    compacted(log, desktop)
+    new = Device(tmp_path, "new")
+    new.fetch_and_die(log, 6, {5})
+    assert 0 < database.reached(new.db) < 9
+    deliver(log, "new")
+    desktop.fetch(log)
+    compacted(log, desktop)
+    with pytest.raises(TryAgain, match="begins anew"):
+        apply(new, log.stream(database.reached(new.db), len(log.records)))
+    new.fetch(log)
+    assert same(new, desktop)
+    assert not new.db.execute("SELECT 1 FROM content WHERE key NOT IN (SELECT content FROM message)").fetchone()
+
+
+# Lies
+
+
+def lies(log, frames):
+    """Yield (what it is, frames, what is said of it): the frames are those that cspool-fetch gives."""
+    where = {one.number: place for place, one in enumerate(frames)}
+    closing, part, kept = where[11], where[10], where[5]
+
+    def without(place):
+        return frames[:place] + frames[place + 1 :]
+
+    def instead(place, **changed):
+        return [*frames[:place], frames[place]._replace(**changed), *frames[place + 1 :]]
+
+    name = "the checkpoint in records 10 to 11"
+    yield "no part", without(part), f"record 11 is not the next one of {name}"
+    yield "no closing record", without(closing), f"record 5 comes before {name}"
+    yield "no checkpoint at all", without(part)[: part + 0] + frames[kept:], f"record 5 comes before {name}"
+    yield "nothing but the head", frames[:1], f"{name} is missing"
+    yield "a kept record missing", without(kept), f"record 5 missing, which {name} keeps"
+    yield "two of them", frames[:kept] + frames[kept + 2 :], f"record 5 and 1 more missing, which {name} keeps"
+    altered = frames[kept].record[:-1] + bytes([frames[kept].record[-1] ^ 1])
+    yield "a kept record altered", instead(kept, record=altered), f"record 5 is not the one that {name} keeps"
+    again = record.seal(command.deliver(b"Subject: d\r\n\r\n", 1), HOST, ALICE.public)
+    yield (
+        "the same message in another record",
+        instead(kept, record=again),
+        f"record 5 is not the one that {name} keeps",
+    )
+    yield "another chain", instead(closing, chain=bytes(32)), f"record 11 is not the next one of {name}"
+    no_part = f"record 10 is no part of {name}: does not open with this key"
+    yield "a part altered", instead(part, record=altered), no_part
+    rechained = Frame(11, frame.chain_behind(Frame(10, frames[part].chain, altered)), frames[closing].record)
+    yield "and chained", [*frames[:part], Frame(10, frames[part].chain, altered), rechained, *frames[kept:]], no_part
+
+
+def test_lies_are_said_and_nothing_is_loaded(tmp_path, log, desktop, laptop):
+    compacted(log, desktop)
+    frames = list(log.stream(SEEN, len(log.records)))
+    assert [one.number for one in frames[1:]] == [10, 11, 5, 6, 9]
+    names = set()
+    for name, lie, said in lies(log, frames):
+        before = (laptop.state(), database.cursor(laptop.db), laptop.state("fold_"))
+        with pytest.raises(Contradiction) as caught:
+            apply(laptop, lie)
+        assert str(caught.value) == said, name
+        assert before == (laptop.state(), database.cursor(laptop.db), laptop.state("fold_")), name
+        names.add(name)
+    assert len(names) == 11
+    apply(laptop, frames)
+    assert same(laptop, desktop)
+
+
+def forged(log, sender, number=None, chain=None, spool=SPOOL, rows=None):
+    """Have the log compacted by a checkpoint that somebody has made up."""
+    number = len(log.records) if number is None else number
+    part = command.checkpoint_part(spool, rows or b'["user","%s"]\n' % sender.public.sign.hex().encode())
+    fields = {"command": "checkpoint", "spool": spool.hex(), "number": number, "date": 1}
+    fields |= {"chain": (chain or log.chains[number]).hex(), "parts": [command.body_hash(part).hex()]}
+    lie = Log()
+    lie.records, lie.chains, lie.bodies = log.records[:], log.chains[:], log.bodies[:]
+    lie.stated = len(lie.records)
+    for body in (part, command.encode(fields)):
+        lie.append(body, sender)
+    lie.epoch = len(lie.records)
+    return lie
+
+
+def test_only_the_user_can_make_one(tmp_path, log, desktop, laptop):
+    """A host, a stranger, and who has an old key of the user's."""
+    old = keys.SecretKey(b"o" * 32)
+    said = "signed by a key that is not the user's"
+    for sender, own in ((HOST, [ALICE]), (keys.SecretKey(b"s" * 32), [ALICE]), (old, [ALICE, old])):
+        with pytest.raises(Contradiction, match=said):
+            Replay(laptop.db, own).run(forged(log, sender).stream(SEEN, 11))
+        # Who replays the log sets it aside.
+        before = desktop.state()
+        replayed = Device(tmp_path, sender.public.sign.hex()[:8])
+        replayed.fetch(log)
+        Replay(replayed.db, [ALICE]).run(forged(log, sender).stream(9, 11))
+        assert replayed.state() == before
+        assert [number for (number,) in replayed.db.execute("SELECT number FROM aside")] == [9, 10, 11]
+
+
+def test_the_user_cannot_state_nonsense_unnoticed(tmp_path, log, desktop, laptop):
+    """Not by a fault, and not with one for another place, log or spool: both who load it and who compare it say so."""
+    cases = {
+        "is for another place in the log": {"number": 5},
+        "another spool": {"spool": b"another spool id"},
+        "does not know of devices": {},
+        "not understood": {"rows": b'["message","x"]\n'},
+        "of another log than has been seen": {
+            "rows": b'["user","%s"]\n["chain",3,"%s"]\n' % (ALICE.public.sign.hex().encode(), b"00" * 32)
+        },
+        "keeps another record": {
+            "rows": b'["user","%s"]\n["record",3,"%s"]\n' % (ALICE.public.sign.hex().encode(), b"00" * 32)
+        },
+    }
+    for said, case in cases.items():
+        lie = forged(log, ALICE, **case)
+        with pytest.raises(Contradiction, match=said):
+            apply(laptop, lie.stream(SEEN, 11))
+    with pytest.raises(Contradiction, match="states other mailboxes than the log before it"):
+        apply(desktop, forged(log, ALICE).stream(9, 11))
+    with pytest.raises(Contradiction, match="is of another log than has been seen"):
+        apply(desktop, forged(log, ALICE, chain=bytes(32)).stream(9, 11))
+
+
+def test_an_old_one_served_again(tmp_path, log, desktop, laptop):
+    compacted(log, desktop)
+    laptop.fetch(log)
+    old = list(log.stream(0, len(log.records)))
+    deliver(log, "new")
+    laptop.fetch(log)
+    with pytest.raises(Contradiction, match="the log ends at record 11, but record 12 has been seen"):
+        apply(laptop, old)
+    # Its records put behind the log once more are nothing but junk.
+    for body in (log.bodies[9], log.bodies[10]):
+        log.append(body[1], ALICE)
+    state_before = laptop.state()
+    laptop.fetch(log)
+    assert laptop.state() == state_before
+    assert laptop.db.execute("SELECT reason FROM aside WHERE number = 14").fetchone() == (
+        "a checkpoint for another place in the log",
+    )
+
+
+def test_a_fork_does_not_get_past_it(tmp_path, log, desktop, laptop):
+    """The laptop was shown another log for its last record; the checkpoint comes from the true one."""
+    fork = Log()
+    fork.records, fork.chains, fork.bodies = log.records[: SEEN - 1], log.chains[:SEEN], log.bodies[: SEEN - 1]
+    deliver(fork, "forked")
+    other = Device(tmp_path, "other")
+    other.fetch(fork)
+    compacted(log, desktop)
+    with pytest.raises(Contradiction, match="of another log than has been seen, up to record 4"):
+        apply(other, log.stream(SEEN, len(log.records)))
+
+
+def test_accepting_a_log_that_lacks_what_it_keeps_sends_it_again(tmp_path, log, desktop, laptop):
+    """A record that a checkpoint keeps is lost: a new machine stops, and one that has the mail can mend it."""
+    from cspool.accept import accept
+
+    deliver(log, "f")
+    desktop.fetch(log)
+    compacted(log, desktop)
+    del log.kept[log.kept.index(5)]
+    with pytest.raises(Contradiction, match="record 5 missing"):
+        apply(laptop, log.stream(SEEN, len(log.records)))
+    expected = sorted(desktop.state().values())
+    assert accept(desktop.db, [ALICE], log.stream(0, len(log.records))) == 1
+    desktop.push(log)
+    desktop.fetch(log)
+    compacted(log, desktop)
+    laptop.fetch(log)
+    assert same(laptop, desktop) and sorted(laptop.state().values()) == expected
+
+
+def test_a_keep_list_is_what_it_says():
+    keep = Keep.of(SPOOL, 20, bytes(32), [1, 2, 3, 7, 19, 20])
+    assert keep.ranges == [range(1, 4), range(7, 8), range(19, 21)]
+    assert Keep.parse(keep.text(), "it") == keep
+    assert [number for number in range(30) if keep.holds(number)] == [1, 2, 3, 7, 19, 20]
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        (b"1 3\n", b"0 3\n"),
+        (b"7 7", b"3 7"),
+        (b"19 20", b"19 21"),
+        (b"7 7", b"7 6"),
+        (b"7 7\n", b"7  7\n"),
+        (b"keep 1", b"keep 2"),
+        (b"7 7\n", b"7\n"),
+        (b"chain 00", b"chain 0"),
+    ],
+)
+def test_a_bad_keep_list(old, new):
+    text = Keep.of(SPOOL, 20, bytes(32), [1, 2, 3, 7, 19, 20]).text()
+    assert old in text
+    with pytest.raises(DataError):
+        Keep.parse(text.replace(old, new), "it")
+
+
+@given(st.sets(st.integers(1, 60)))
+def test_keep_lists(numbers):
+    keep = Keep.of(SPOOL, 60, bytes(32), sorted(numbers))
+    assert {number for number in range(80) if keep.holds(number)} == numbers
+    assert Keep.parse(keep.text(), "it") == keep
