@@ -1,0 +1,191 @@
+"""Compacting a spool: whatever is kept, and wherever it ends, all of that is there, and not much more."""
+
+import io
+import os
+import shutil
+import tempfile
+
+import pytest
+from cspool import frame, scan
+from cspool.append import Spool, create
+from cspool.compact import Compaction, Keep
+from cspool.errors import DataError, NotAllowed, TryAgain
+from cspool.records import Records
+from hypothesis import given
+from hypothesis import strategies as st
+from test_fsck import run as fsck
+from test_power import Disk, after_crash
+
+ROTATE = 2500
+SIZES = [100, 3000, 50, 700, 700, 700, 20, 5000, 20, 900]  # octets of records
+
+
+def record(number):
+    return bytes([number % 251]) * SIZES[number % len(SIZES)]
+
+
+class Checkpoint:
+    """What compacts the log of a spool to these numbers, as cspool-checkpoint would make it now."""
+
+    def __init__(self, path, numbers, records=(b"part" * 100, b"last")):
+        head = Spool(path).reader.head()
+        self.path = path
+        self.keep = Keep.of(head.spool, head.next - 1, head.chain, sorted(numbers))
+        self.stream = b"".join(map(frame.encode, records)) + frame.encode_end(len(records))
+
+    def compact(self, grace=0.0, path=None):
+        Compaction(path or self.path, self.keep, Records(io.BytesIO(self.stream)), grace).run()
+
+
+def grow(path, count):
+    for _ in range(count):
+        Spool(path).append([record(Spool(path).reader.head().next)], rotate=ROTATE)
+
+
+def read(path, after=0):
+    """Return the head, and the numbers and records that a reader is given, in that order."""
+    reader = Spool(path).reader
+    head, octets = reader.frames(after)
+    stream = b"".join(octets)
+    return head, [(one.number, one.record) for one in frame.read(io.BytesIO(stream + frame.encode_end(reader.count)))]
+
+
+def octets_of_log(path):
+    reader = Spool(path).reader
+    head = reader.head()
+    return sum(segment.length or 0 for segment in reader.segments(head)) + head.length
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = str(tmp_path / "spool")
+    create(path)
+    grow(path, 30)
+    return path
+
+
+@given(st.data())
+def test_what_is_kept_is_there_and_no_more(data):
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "spool")
+        create(path)
+        live, stated = set(), 0
+        for _ in range(data.draw(st.integers(1, 4))):
+            grow(path, data.draw(st.integers(0, 25)))
+            last = Spool(path).reader.head().next - 1
+            live |= set(range(max(stated + 3, 1) if stated else 1, last + 1))
+            live = {number for number in live if data.draw(st.booleans())}
+            if not last:
+                continue
+            Checkpoint(path, live).compact()
+            stated = last
+            head, found = read(path)
+            assert (head.stated, head.epoch, head.first, head.next) == (last, last + 2, last + 1, last + 3)
+            assert found[:2] == [(last + 1, b"part" * 100), (last + 2, b"last")]
+            assert found[2:] == sorted(found[2:]) and {number for number, _ in found[2:]} >= live
+            assert all(octets == record(number) for number, octets in found[2:] if number in live)
+            needed = sum(48 + len(octets) for number, octets in found if number in live or number > last)
+            assert octets_of_log(path) <= needed * 1.06 + 200 * len(os.listdir(path))
+            assert fsck(path) == os.EX_OK
+            after = data.draw(st.integers(0, last))
+            assert read(path, after)[1] == found[:2] + [one for one in found[2:] if one[0] > after]
+            assert read(path, last)[1] == found[:2]
+
+
+def test_only_segments_with_garbage_are_written_anew(path):
+    before = {name for name in os.listdir(path) if name.endswith(".log")}
+    reader = Spool(path).reader
+    kept = reader.segments(reader.head())[2]
+    Checkpoint(path, [number for number in range(1, 31) if number != 2]).compact()
+    assert kept.name in os.listdir(path)
+    assert len(before & set(os.listdir(path))) >= len(before) - 2
+
+
+def test_what_is_dropped_stays_for_the_grace_period(path):
+    before = {name for name in os.listdir(path) if name.endswith(".log")}
+    checkpoint = Checkpoint(path, [5, 6])
+    checkpoint.compact(100)
+    assert before <= set(os.listdir(path))
+    for name in before:
+        os.utime(os.path.join(path, name), (0, os.stat(os.path.join(path, name)).st_mtime - 50))
+    checkpoint.compact(100)
+    assert before <= set(os.listdir(path))
+    for name in before:
+        os.utime(os.path.join(path, name), (0, os.stat(os.path.join(path, name)).st_mtime - 60))
+    checkpoint.compact(100)
+    assert not before & set(os.listdir(path))
+    assert [number for number, _ in read(path)[1]] == [31, 32, 5, 6]
+
+
+def test_a_reader_goes_on_in_segments_that_were_replaced(path):
+    head, octets = Spool(path).reader.frames(0)
+    first = next(octets)
+    Checkpoint(path, [29]).compact(100)
+    found = list(frame.read(io.BytesIO(first + b"".join(octets) + frame.encode_end(30))))
+    assert [one.record for one in found] == [record(number) for number in range(1, 31)]
+    assert head.next == 31
+
+
+def test_a_record_to_be_kept_that_is_not_there(path):
+    Checkpoint(path, range(15, 31)).compact()
+    before = read(path)
+    with pytest.raises(DataError, match="1 of the records to be kept are not here"):
+        Checkpoint(path, [2, 20]).compact()
+    assert read(path) == before
+
+
+def test_a_record_to_be_kept_that_is_damaged(path):
+    reader = Spool(path).reader
+    name = os.path.join(path, reader.segments(reader.head())[1].name)
+    with scan.opened(name) as octets:
+        number, _, end = list(scan.places(octets, len(octets)))[-1]
+    with open(name, "r+b") as file:
+        file.seek(end - 1)
+        file.write(b"!")
+    with pytest.raises(DataError, match="damaged: see cspool-fsck"):
+        Checkpoint(path, [number]).compact()
+    assert fsck(path) == os.EX_DATAERR and fsck(path, repair=True) == os.EX_OK
+
+
+def test_one_that_the_log_has_overtaken_and_one_of_a_fork(path):
+    late = Checkpoint(path, [1])
+    grow(path, 1)
+    with pytest.raises(TryAgain, match="has gone on"):
+        late.compact()
+    fork = path + "2"
+    shutil.copytree(path, fork)
+    grow(fork, 1)
+    Spool(path).append([b"other"])
+    with pytest.raises(NotAllowed, match="of another log"):
+        Checkpoint(fork, [1]).compact(path=path)
+
+
+def test_the_power_fails_at_every_step(tmp_path, monkeypatch):
+    """Or the compaction is killed: that is the same with all kept that was not synced."""
+    path = str(tmp_path / "spool")
+    first, second = set(range(1, 30, 3)), {4, 7, 33, 35}
+    with monkeypatch.context() as patch:
+        disk = Disk(path, patch)
+        create(path)
+        grow(path, 30)
+        begin = len(disk.steps)
+        Checkpoint(path, first).compact()
+        grow(path, 5)
+        Checkpoint(path, second).compact()
+    crashed = str(tmp_path / "crashed")
+    for at in range(begin, len(disk.steps) + 1):
+        for kept in ("all", "nothing", "zeros", "cut") if at % 3 == 0 else ("all", "nothing"):
+            shutil.rmtree(crashed, ignore_errors=True)
+            os.mkdir(crashed)
+            for name, octets in after_crash(disk.steps[:at], kept).items():
+                with open(os.path.join(crashed, name), "wb") as file:
+                    file.write(octets)
+            head, found = read(crashed)
+            wanted = {0: set(), 30: first, 37: second}[head.stated]
+            assert dict(found).keys() >= wanted | set(range(head.stated + 1, head.next))
+            assert all(octets == record(number) for number, octets in found if number in wanted)
+            assert head.next > 30 and fsck(crashed) == os.EX_OK
+            # And it goes on.
+            grow(crashed, 1)
+            Checkpoint(crashed, wanted).compact()
+            assert dict(read(crashed)[1]).keys() >= wanted and fsck(crashed) == os.EX_OK
