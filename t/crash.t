@@ -91,4 +91,24 @@ ok "cspool-imapd" each_call "$(cat session)" agrees
 trace='' sh -c "$(cat session)" >/dev/null
 ok "cspool-sync, which sends" each_call 'CSPOOL_HOME=$HOME/laptop $trace -f cspool-sync' 'traceback && agrees'
 
+
+# The log is compacted, or will be; nobody misses anything, and a new machine has the same.
+for home in laptop desktop; do on $home cspool-sync; done
+on laptop imap 'a SELECT INBOX' 'b STORE 1 +FLAGS (\Deleted)' 'c EXPUNGE' >/dev/null
+on laptop cspool-sync
+on laptop subjects >expected
+on laptop cspool-checkpoint >"$HOME/checkpoint"
+mkdir -m 700 "$HOME/new"
+cp "$HOME/laptop/key" "$HOME/laptop/key.pub" "$HOME/laptop/spool" "$HOME/new"
+compacted() {
+	traceback && cspool-fsck "$HOME/spool" && cp -R "$HOME/new" "$HOME/newer" &&
+		on newer cspool-sync && on newer subjects >new && diff expected new &&
+		cspool-compact --grace=0 "$HOME/spool" <"$HOME/checkpoint" && cspool-fsck "$HOME/spool" &&
+		for home in laptop desktop new; do on $home cspool-sync && on $home subjects >there && diff expected there || return; done
+}
+ok "cspool-compact" each_call '$trace cspool-compact --grace=0 "$HOME/spool" <"$HOME/checkpoint"' compacted
+cspool-compact "$HOME/spool" <"$HOME/checkpoint"
+ok "cspool-apply, which loads a checkpoint" each_call 'export CSPOOL_HOME=$HOME/new; cspool-fetch | $trace cspool-apply' \
+	'traceback && on new cspool-sync && on new subjects >there && diff expected there'
+
 done_testing
