@@ -66,6 +66,16 @@ on laptop cspool-checkpoint >stale
 expect "one for another log of this spool" 77 '' 'cspool-compact: */old: the checkpoint is of another log' \
 	pipe "cspool-compact '$HOME/old' <stale"
 
+# Second thoughts: what was dropped can be taken back, as long as it is there.
+cp -R "$HOME/spool" "$HOME/back"
+rm "$HOME/back/head" "$HOME"/back/segments.*
+for segment in "$HOME"/back/*.[1-9].log; do [ ! -e "$segment" ] || rm "$segment"; done
+expect "a compaction taken back" 0 '*repaired, nothing is lost*' '' cspool-fsck --repair "$HOME/back"
+is "$(cspool-fetch --after=0 "$HOME/back" | tr -d '\0' | wc -c | awk -v before="$before" '{ print ($1 > before / 2) }')" 1 "has what was dropped"
+new_machine taken
+echo "$HOME/back" >"$HOME/taken/spool"
+expect "and can be read from its start" 0 '' '' on taken cspool-sync
+
 # What may not be a checkpoint.
 expect "no checkpoint" 65 '' 'cspool-compact: standard input: no checkpoint' \
 	pipe "cspool-fetch --after=0 '$HOME/spool' | cspool-compact '$HOME/spool'"
@@ -109,6 +119,19 @@ expect "when the spool is put back" 76 '' '*' on laptop cspool-sync
 on laptop pipe 'cspool-fetch --after=0 | cspool-apply --accept' >/dev/null
 on laptop cspool-sync
 on desktop cspool-sync
+
+# Damage.
+cp -R "$HOME/spool" "$HOME/damaged"
+segment=$(sed -n 's/^\(.*\.log\) [0-9]* [0-9]*$/\1/p' "$HOME/damaged/segments.$(sed -n 's/^segments \([0-9]*\).*/\1/p' "$HOME/damaged/head")" | head -n 1)
+printf '!' | dd of="$HOME/damaged/$segment" bs=1 seek=500 conv=notrunc 2>/dev/null
+expect "a kept record is damaged" 65 '* of the records before record *: damaged or missing*' '' cspool-fsck "$HOME/damaged"
+expect "which cannot be mended" 0 '*lost: * of the records before record *' '' cspool-fsck --repair "$HOME/damaged"
+new_machine unlucky
+echo "$HOME/damaged" >"$HOME/unlucky/spool"
+expect "a new machine says so" 76 '' 'cspool-apply: record * missing, which the checkpoint in records * keeps' on unlucky cspool-sync
+cp "$HOME/laptop/mail.db" accepted.db
+expect "one that has the mail accepts it, and sends it again" 0 '[1-9] messages that the log lacked will be sent again' '' \
+	on laptop pipe "cspool-fetch --after=0 '$HOME/damaged' | cspool-apply --accept --db=accepted.db"
 
 # The grace period.
 drive 'a SELECT INBOX' 'b STORE 1:* +FLAGS (\Deleted)' 'c EXPUNGE'

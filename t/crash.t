@@ -104,7 +104,9 @@ compacted() {
 	traceback && cspool-fsck "$HOME/spool" && cp -R "$HOME/new" "$HOME/newer" &&
 		on newer cspool-sync && on newer subjects >new && diff expected new &&
 		cspool-compact --grace=0 "$HOME/spool" <"$HOME/checkpoint" && cspool-fsck "$HOME/spool" &&
-		for home in laptop desktop new; do on $home cspool-sync && on $home subjects >there && diff expected there || return; done
+		for home in laptop desktop new; do
+			on "$home" cspool-sync && on "$home" subjects >there && diff expected there || return
+		done
 }
 ok "cspool-compact" each_call '$trace cspool-compact --grace=0 "$HOME/spool" <"$HOME/checkpoint"' compacted
 cspool-compact "$HOME/spool" <"$HOME/checkpoint"

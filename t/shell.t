@@ -17,6 +17,7 @@ key appends "cspool-shell --append $HOME/spool"
 key fetches "cspool-shell --fetch spool"
 key both "cspool-shell --append --fetch spool"
 key nothing "cspool-shell spool"
+key compacts "cspool-shell --append --fetch --compact --grace=0 spool"
 key quota "cspool-shell --append --max-bytes=5000 spool"
 ln -s "$HOME/spool" "$HOME/mine"
 
@@ -60,6 +61,19 @@ expect "no quota of the client's own" 77 '' 'cspool-shell: cspool-append: this o
 	on mailhost pipe 'echo 1 | cspool-seal | ssh quota cspool-append --max-bytes=999999'
 expect "over the quota" 75 '' 'cspool-append: */spool: over its quota: * octets of 5000, and * were to come' \
 	on mailhost pipe "head -c 9000 /dev/urandom | cspool-seal | cspool-append quota:"
+
+# Compacting.
+expect "a key for appending and fetching does not compact" 77 '' 'cspool-shell: this key is only for cspool-append and cspool-fetch' \
+	on laptop pipe 'cspool-checkpoint | cspool-compact'
+expect "no grace of the client's own" 77 '' 'cspool-shell: cspool-compact: this option is not allowed here' \
+	on laptop pipe 'cspool-checkpoint | ssh compacts cspool-compact --grace=99'
+echo "compacts:" >"$HOME/laptop/spool"
+expect "one that may does" 0 '' '' on laptop pipe 'cspool-sync; cspool-checkpoint | cspool-compact'
+expect "as in the manual" 0 '' '' on laptop pipe 'cspool-sync; cspool-checkpoint | ssh compacts cspool-compact'
+expect "and everybody goes on" 0 '' '' on desktop cspool-sync
+is "$(on desktop count_messages)" 2 "with all mail"
+expect "--grace is said at the far end" 64 '' 'cspool-compact: --grace: to be said where the spool is' \
+	cspool-compact --grace=5 compacts:
 ok "no port is forwarded" sh -c "! ssh -oExitOnForwardFailure=yes -N -R 0:127.0.0.1:1 both"
 
 # A new key line in the configuration is all it takes to share one connection.
