@@ -1,13 +1,16 @@
 """The test vectors are what the manual pages say, and what this implementation reads."""
 
 import io
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
-from cspool import command, frame, keys, record
+from cspool import command, database, frame, keys, record, state
 from cspool.append import Spool
+from cspool.compact import Keep
 from cspool.errors import BadConfig, DataError, TryAgain
+from cspool.replay import Replay
 
 VECTORS = Path(__file__).resolve().parent / "vectors"
 BAD_RECORDS = sorted(path.name for path in VECTORS.glob("records/bad-*"))
@@ -94,6 +97,31 @@ def test_spool(secret):
     assert "".join([*lines, f"{head.next} {chain.hex()}\n"]) == (VECTORS / "spool-chain").read_text()
     assert head.chain == chain
     assert record.open_with(secret("alice"), frames[1].record).sender == secret("host").public.sign
+
+
+def test_checkpoint(secret, tmp_path):
+    """Who replays the log makes this state, and who loads the checkpoint has the same mailboxes."""
+    octets = {path.name: path.read_bytes() for path in (VECTORS / "checkpoint").iterdir()}
+    states = {}
+    for name in ("log", "fetched"):
+        with database.opened(str(tmp_path / name), create=True) as db:
+            Replay(db, [secret("alice")]).run(frame.read(io.BytesIO(octets[name])))
+            cursor = database.cursor(db)
+            states[name] = b"".join(state.parts(db, cursor.number)).splitlines()
+            if name == "log":
+                assert b"".join(state.parts(db, cursor.number)) == octets["state"]
+                assert Keep.of(cursor.spool, cursor.number, cursor.chain, state.kept(db)).text() == octets["keep"]
+    rows = json.loads(b"[" + b",".join(states["log"]) + b"]")
+    assert {row[0] for row in rows} == set(state.QUERIES) - {"lost", "checkpoint"}
+    moved = (b'["chain"', b'["checkpoint"')
+    loaded = [line for line in states["fetched"] if not line.startswith(moved)]
+    assert loaded == [line for line in states["log"] if not line.startswith(moved)]
+    keep, *records = frame.read(io.BytesIO(octets["stream"]))
+    assert keep.number == frame.KEEP_NUMBER and keep.record == octets["keep"]
+    bodies = [record.open_with(secret("alice"), one.record).body for one in records]
+    fields, _ = command.decode(bodies[-1])
+    assert fields["parts"] == [command.body_hash(body) for body in bodies[:-1]]
+    assert b"".join(command.decode(body)[1] for body in bodies[:-1]) == octets["state"]
 
 
 def test_ids():

@@ -4,15 +4,20 @@ Sealing is random, so every run gives other records: run it only when a format
 changes, and read what changed.
 """
 
+import io
 import shutil
 import struct
 import sys
+import tempfile
 from pathlib import Path
 
 here = Path(__file__).resolve().parent
 sys.path.insert(0, str(here.parent.parent / "lib"))
 
-from cspool import append, command, frame, keys, record  # noqa: E402
+from cspool import append, command, database, frame, keys, outbox, record, state, view  # noqa: E402
+from cspool.compact import Compaction, Keep  # noqa: E402
+from cspool.records import Records  # noqa: E402
+from cspool.replay import Replay  # noqa: E402
 
 PASSPHRASE = b"correct horse battery staple"
 MESSAGE = b"From: bob@example.org\r\nSubject: vector\r\n\r\nThe quick brown fox.\r\n"
@@ -110,8 +115,64 @@ def make_spool() -> None:
     write("spool-chain", "".join([*lines, f"{count} {chain.hex()}\n"]).encode())
 
 
+def make_checkpoint() -> None:
+    """A log with something of each kind in it, its state, the checkpoint, and what a new machine is given."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/spool"
+        append.create(path)
+        spool = append.Spool(path)
+        db = database.open_database(f"{directory}/mail.db", create=True)
+
+        def log() -> bytes:
+            head, octets = (reader := append.Spool(path).reader).frames(0)
+            frames = b"".join(octets)
+            return frame.encode_head(head.text()) + frames + frame.encode_end(reader.count + 1)
+
+        def change(*rows: command.Fields, octets: bytes = b"") -> None:
+            with database.writing(db):
+                view.change(db, list(rows), octets)
+            spool.append([record.seal(body, alice, alice.public) for body in outbox.bodies(db)])
+            fetch()
+
+        def fetch() -> None:
+            Replay(db, [alice]).run(frame.read(io.BytesIO(log())))
+
+        fetch()
+        change({"do": "trust", "key": host.public.sign.hex(), "comment": "mail@example.org"})
+        for number in range(1, 4):
+            deliver = command.deliver(
+                MESSAGE + b"%d\r\n" % number, 1795507200, "Lists/Ünïcode" if number == 3 else None
+            )
+            spool.append([record.seal(deliver, host, alice.public)])
+        spool.append([record.seal(command.deliver(MESSAGE, 0), stranger, alice.public), b"junk"])
+        fetch()
+        one, two = (command.delivery_id("INBOX", MESSAGE + b"%d\r\n" % number) for number in (1, 2))
+        work, other = (command.create_id(bytes([n]) * 16, "Work") for n in (1, 2))
+        change({"do": "create", "name": "Work", "nonce": "01" * 16, "use": "\\Archive"})
+        change({"do": "create", "name": "Work", "nonce": "02" * 16})
+        change({"do": "add-flags", "flags": ["\\Seen", "$Forwarded"], "ids": (one + two).hex()})
+        change({"do": "copy", "ids": two.hex(), "mailbox": other.hex(), "nonce": "03" * 16})
+        change({"do": "expunge", "ids": one.hex()})
+        row = {"do": "append", "mailbox": work.hex(), "flags": [], "date": 1795507200, "size": len(MESSAGE)}
+        change({**row, "nonce": "04" * 16}, {**row, "nonce": "05" * 16}, octets=MESSAGE * 2)
+        change({"do": "subscribe", "name": "Work"})
+        write("checkpoint/log", log())
+        cursor = database.cursor(db)
+        write("checkpoint/state", b"".join(state.parts(db, cursor.number)))
+        assert cursor.spool and cursor.chain
+        keep = Keep.of(cursor.spool, cursor.number, cursor.chain, state.kept(db))
+        write("checkpoint/keep", keep.text())
+        sealed = [frame.encode(record.seal(body, alice, alice.public)) for body in state.checkpoint(db)]
+        stream = frame.encode_keep(keep.text()) + b"".join(sealed) + frame.encode_end(1 + len(sealed))
+        write("checkpoint/stream", stream)
+        Compaction(path, keep, Records(io.BytesIO(stream), with_keep=True), 0).run()
+        write("checkpoint/fetched", log())
+        db.close()
+
+
 if __name__ == "__main__":
     make_keys()
     make_records()
     make_streams()
     make_spool()
+    make_checkpoint()
