@@ -9,7 +9,7 @@ import io
 import os
 import sqlite3
 
-from cspool import command, envelope, frame, keys, message, order, record, scan, spool, text, web
+from cspool import command, compact, envelope, frame, keys, message, order, record, scan, spool, state, text, web
 from cspool.errors import Failure
 from cspool.imap.server import Server
 from cspool.imap.session import Session
@@ -59,9 +59,15 @@ def segment(octets):
 
 
 def head(octets):
-    for parse in (spool.Head.parse, spool.parse_list):
+    for parse in (spool.Head.parse, spool.parse_list, compact.Keep.parse):
         with contextlib.suppress(Failure):
             parse(octets, "it")
+
+
+def rows(octets):
+    """What a part of a checkpoint states."""
+    with contextlib.suppress(Failure):
+        list(state.rows(octets))
 
 
 class Opens:
@@ -82,7 +88,7 @@ def sealed(octets):
 def commands(octets):
     with contextlib.suppress(Failure):
         fields, _ = command.decode(octets)
-        assert fields["command"] in ("deliver", "change")
+        assert fields["command"] in ("deliver", "change", "checkpoint-part", "checkpoint")
 
 
 KEY = os.memfd_create("key")
@@ -131,4 +137,4 @@ def prepare(directory):
     boxes.db.backup(EMPTY)
 
 
-TARGETS = (mime, imap, stream, segment, head, sealed, commands, key, server)
+TARGETS = (mime, imap, stream, segment, head, sealed, commands, rows, key, server)

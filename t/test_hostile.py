@@ -25,6 +25,7 @@ CHANGE = {
         {"do": "add-flags", "flags": ["x"], "ids": "22" * 32},
         {"do": "create", "name": "x", "nonce": "33" * 16},
         {"do": "trust", "key": "44" * 32, "comment": "c"},
+        {"do": "discard", "numbers": [1, 2]},
         {"do": "user-key", "sign": "44" * 32, "box": "55" * 32},
     ],
 }
@@ -40,12 +41,14 @@ SEEDS = {
     "imap": [b'b FETCH 1 (FLAGS BODY[1.MIME]<0.5>)\r\nc SEARCH OR SUBJECT "x" NOT SEEN\r\n'],
     "stream": [path.read_bytes() for path in (VECTORS / "streams").iterdir()],
     "segment": [path.read_bytes() for path in (VECTORS / "spool").glob("*.log")],
-    "head": [path.read_bytes() for path in (VECTORS / "spool").iterdir() if path.suffix != ".log"],
+    "head": [path.read_bytes() for path in (VECTORS / "spool").iterdir() if path.suffix != ".log"]
+    + [(VECTORS / "checkpoint" / "keep").read_bytes()],
     "sealed": [record.signed_for(ALICE.public, command.encode(CHANGE, b"abc" * 500), ALICE)],
     "commands": [
         command.encode(CHANGE, b"abc"),
         command.encode({"command": "deliver", "date": 0, "mailbox": "x"}, b"y"),
     ],
+    "rows": [(VECTORS / "checkpoint" / "state").read_bytes()],
     "key": [path.read_bytes() for path in (VECTORS / "keys").iterdir() if path.is_file()],
     "server": [ANSWER],
 }
