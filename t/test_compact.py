@@ -13,6 +13,7 @@ from cspool.errors import DataError, NotAllowed, TryAgain
 from cspool.records import Records
 from hypothesis import given
 from hypothesis import strategies as st
+from test_fsck import OPERATIONS, damage, places
 from test_fsck import run as fsck
 from test_power import Disk, after_crash
 
@@ -189,3 +190,36 @@ def test_the_power_fails_at_every_step(tmp_path, monkeypatch):
             grow(crashed, 1)
             Checkpoint(crashed, wanted).compact()
             assert dict(read(crashed)[1]).keys() >= wanted and fsck(crashed) == os.EX_OK
+
+
+@given(st.data())
+def test_a_compacted_spool_is_repaired(data):
+    """What is whole is kept; and where head is lost, the segments say where the checkpoint is."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "spool")
+        create(path)
+        grow(path, 20)
+        Checkpoint(path, {4, 5, 6, 9, 12, 13, 19, 20}).compact()
+        grow(path, 6)
+        head, found = read(path)
+        at = list(places(path))
+        logs = sorted(name for name in os.listdir(path) if name.endswith(".log"))
+        hurt = set()
+        for _ in range(data.draw(st.integers(0, 2))):
+            name = data.draw(st.sampled_from(logs))
+            if os.path.exists(os.path.join(path, name)):
+                touched = damage(path, name, *data.draw(OPERATIONS))
+                hurt |= {n for n, there, start, end in at if there == name and set(range(start, end)) & set(touched)}
+        lost = data.draw(st.sampled_from([(), ("head",), ("list",), ("head", "list")]))
+        for name in os.listdir(path):
+            if name.split(".")[0].replace("segments", "list") in lost:
+                os.unlink(os.path.join(path, name))
+        fsck(path, repair=True)
+        assert fsck(path) == os.EX_OK
+        head_now, found_now = read(path)
+        assert set(found_now) <= set(found)
+        assert {number for number, _ in found} - hurt <= dict(found_now).keys()
+        if not hurt:
+            assert (found_now, head_now[:4], head_now[-2:]) == (found, head[:4], head[-2:])
+        grow(path, 1)
+        assert fsck(path) == os.EX_OK
