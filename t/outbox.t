@@ -16,6 +16,10 @@ mine=$(flags laptop)
 is "$mine" '* 1 FETCH (UID 1 FLAGS (\Flagged)),* 2 FETCH (UID 3 FLAGS ()),' "changes take effect at once"
 on laptop pipe 'cspool-fetch | cspool-apply'
 is "$(flags laptop)" "$mine" "and stay when something is fetched"
+count() { cspool-outbox | tail -c 48 | od -An -tu1 -j15 -N1 | tr -d ' '; } # of records: what the end frame says
+is "$(on laptop count)" 1 "three changes are one record"
+on laptop imap 'a SELECT INBOX' 'b STORE 2 +FLAGS (later)' 'c STORE 2 -FLAGS (later)' >/dev/null
+is "$(on laptop count)" 2 "and what is changed after that is another"
 expect "pushed" 0 '' '' on laptop pipe 'cspool-outbox | cspool-append'
 expect "and pushed again" 0 '' '' on laptop pipe 'cspool-outbox | cspool-append'
 expect "they come back in the log" 0 '' '' on laptop pipe 'cspool-fetch | cspool-apply'

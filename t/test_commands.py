@@ -65,7 +65,7 @@ def test_two_machines(tmp_path, first, second, messages, mailboxes):
         one.change(do("create", name=name, nonce="00" * 16))
     one.push(log)
     for device, changes in ((one, first), (two, second)):
-        device.fetch(log, 3)
+        device.fetch(log)
         for change in changes:
             device.change(change)
     for device in (one, two):

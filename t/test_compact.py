@@ -204,8 +204,8 @@ def test_a_compacted_spool_is_repaired(data):
         head, found = read(path)
         at = list(places(path))
         logs = sorted(name for name in os.listdir(path) if name.endswith(".log"))
-        hurt = set()
-        for _ in range(data.draw(st.integers(0, 2))):
+        hurt, times = set(), data.draw(st.integers(0, 2))
+        for _ in range(times):
             name = data.draw(st.sampled_from(logs))
             if os.path.exists(os.path.join(path, name)):
                 touched = damage(path, name, *data.draw(OPERATIONS))
@@ -219,7 +219,7 @@ def test_a_compacted_spool_is_repaired(data):
         head_now, found_now = read(path)
         assert set(found_now) <= set(found)
         assert {number for number, _ in found} - hurt <= dict(found_now).keys()
-        if not hurt:
+        if not hurt and not (times and "head" in lost):  # the header of the checkpoint's segment may be damaged
             assert (found_now, head_now[:4], head_now[-2:]) == (found, head[:4], head[-2:])
         grow(path, 1)
         assert fsck(path) == os.EX_OK

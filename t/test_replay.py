@@ -351,7 +351,8 @@ class Machines(RuleBasedStateMachine):
                 " WHERE uid IS NULL OR uid >= uidnext OR message.modseq > mailbox.modseq"
             )
             assert not bad.fetchone()
-            orphans = "SELECT 1 FROM content WHERE key NOT IN (SELECT content FROM message)"
+            of_a_load = "SELECT content FROM kept WHERE content NOTNULL"
+            orphans = f"SELECT 1 FROM content WHERE key NOT IN (SELECT content FROM message UNION {of_a_load})"
             assert not device.db.execute(orphans).fetchone()
 
     def converge(self):

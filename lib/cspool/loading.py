@@ -248,8 +248,8 @@ class Loading:
     def _replace(self) -> None:
         """Make our fold what is stated, and the view after it."""
         db, now = self.db, int(time.time())
-        db.execute("CREATE TEMP TABLE stated (id BLOB PRIMARY KEY) WITHOUT ROWID")
-        db.execute("CREATE TEMP TABLE stated_lost (number INTEGER PRIMARY KEY)")
+        db.execute("CREATE TEMP TABLE IF NOT EXISTS stated (id BLOB PRIMARY KEY) WITHOUT ROWID")
+        lost: list[int] = []
         db.execute("UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', made = 0")
         db.execute("UPDATE subscription SET fold = 0")
         for table in ("trust", "device", "gone", "checkpoint"):
@@ -261,7 +261,7 @@ class Loading:
                 case "chain":
                     db.execute("INSERT OR REPLACE INTO history VALUES (?, ?)", columns)
                 case "lost":
-                    db.execute("INSERT INTO stated_lost VALUES (?)", columns[:1])
+                    lost.append(columns[0])
                     db.execute("INSERT OR IGNORE INTO lost VALUES (?, ?, ?)", (*columns, now))
                 case "checkpoint" | "gone":
                     db.execute(f"INSERT INTO {kind} VALUES (?, ?)", columns)
@@ -284,9 +284,10 @@ class Loading:
             "SELECT id FROM message WHERE fold_mailbox NOTNULL AND id NOT IN (SELECT id FROM stated)")]  # fmt: skip
         clear = "UPDATE message SET fold_mailbox = NULL, fold_flags = NULL WHERE id = ?"
         db.executemany(clear, [(one,) for one in gone])
-        db.execute("DELETE FROM lost WHERE number NOT IN (SELECT number FROM stated_lost)")
-        db.execute("DROP TABLE stated")
-        db.execute("DROP TABLE stated_lost")
+        for (number,) in db.execute("SELECT number FROM lost").fetchall():
+            if number not in lost:
+                db.execute("DELETE FROM lost WHERE number = ?", (number,))
+        db.execute("DELETE FROM stated")
         state.forget_records(db)
         view.refresh(db, touched + gone)
 

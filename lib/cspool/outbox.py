@@ -1,10 +1,9 @@
 """The outbox: changes made here that have not yet taken effect in the log.
 
-Each is frozen as the body of a `change` command when it is made: with our
-device id, the next counter, the hash of the change before it and our cursor.
-Frozen, it can be signed, sealed and sent as often as one likes, for the fold
-takes each body once. Before the first stream has told us which spool we
-belong to there is nothing to freeze with; apply then catches up.
+When they are to be sent they are frozen, as many as go into one, as the body
+of a `change` command: with our device id, the next counter, the hash of the
+change before it and our cursor. Frozen, it can be signed, sealed and sent as
+often as one likes, for the fold takes each body once.
 """
 
 import json
@@ -17,6 +16,9 @@ from . import command, database
 from .command import FIRST, Fields
 from .keys import PublicKey
 
+USER_KEY = '"do":"user-key"'  # is in the text of a change that changes the user key, and of no other
+TOGETHER = 1 << 20  # octets of changes, and of messages, that are put into one
+
 
 def add(db: sqlite3.Connection, rows: list[Fields], octets: bytes) -> None:
     """Put a change, as small changes in the form of a command, at the end of the outbox."""
@@ -24,17 +26,16 @@ def add(db: sqlite3.Connection, rows: list[Fields], octets: bytes) -> None:
         "INSERT INTO outbox (changes, octets, made) VALUES (?, ?, ?)",
         (json.dumps(rows, separators=(",", ":"), ensure_ascii=False), octets, int(time.time())),
     )
-    freeze(db)
 
 
 def freeze(db: sqlite3.Connection) -> None:
-    """Freeze the entries that are not frozen, in order."""
+    """Freeze what is not frozen, in order and as few as may be. The spool has to be known."""
     cursor = database.cursor(db)
     if cursor.spool is None or cursor.chain is None:
         return
     counter, previous = _last(db, cursor.device)
-    for key, changes in db.execute("SELECT key, changes FROM outbox WHERE line IS NULL ORDER BY key").fetchall():
-        (octets,) = db.execute("SELECT octets FROM outbox WHERE key = ?", (key,)).fetchone()
+    for keys in list(_batches(db)):
+        changes, octets = _together(db, keys)
         counter += 1
         fields: Fields = {
             "command": "change",
@@ -50,7 +51,37 @@ def freeze(db: sqlite3.Connection) -> None:
         previous = command.body_hash(body)
         line = body[: len(body) - len(octets) - 1]
         update = "UPDATE outbox SET counter = ?, line = ?, hash = ? WHERE key = ?"
-        db.execute(update, (counter, line, previous, key))
+        db.execute(update, (counter, line, previous, keys[-1]))
+
+
+def _batches(db: sqlite3.Connection) -> Iterator[list[int]]:
+    """Yield the keys of entries that go into one change, in order."""
+    batch: list[int] = []
+    size, alone = 0, False
+    query = (
+        "SELECT key, length(changes) + length(octets), instr(changes, ?) FROM outbox WHERE line IS NULL ORDER BY key"
+    )
+    for key, more, is_user_key in db.execute(query, (USER_KEY,)).fetchall():
+        if batch and (size + more > TOGETHER or is_user_key or alone):
+            yield batch
+            batch, size = [], 0
+        batch.append(key)
+        size, alone = size + more, bool(is_user_key)
+    if batch:
+        yield batch
+
+
+def _together(db: sqlite3.Connection, keys: list[int]) -> tuple[str, bytes]:
+    """Make one of these entries, the last, and return its changes and octets."""
+    query = "SELECT changes, octets FROM outbox WHERE key = ?"
+    found = [db.execute(query, (key,)).fetchone() for key in keys]
+    if len(keys) == 1:
+        return found[0][0], found[0][1]
+    changes = "[" + ",".join(text[1:-1] for text, _ in found) + "]"
+    octets = b"".join(some for _, some in found)
+    db.execute("UPDATE outbox SET changes = ?, octets = ? WHERE key = ?", (changes, octets, keys[-1]))
+    db.executemany("DELETE FROM outbox WHERE key = ?", [(key,) for key in keys[:-1]])
+    return changes, octets
 
 
 def _last(db: sqlite3.Connection, device: bytes) -> tuple[int, bytes]:
@@ -114,19 +145,21 @@ def user_key(key: PublicKey) -> Fields:
 
 def changes_key(db: sqlite3.Connection) -> bool:
     """Tell whether a change of the user key is in the outbox."""
-    return bool(db.execute('SELECT 1 FROM outbox WHERE instr(changes, \'"do":"user-key"\')').fetchone())
+    return bool(db.execute("SELECT 1 FROM outbox WHERE instr(changes, ?)", (USER_KEY,)).fetchone())
 
 
 def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
-    """Yield the frozen bodies in order, but for those that take effect meanwhile.
+    """Yield the bodies to be sent, in order, but for those that take effect meanwhile.
 
     Behind one that changes the user key comes none before it has taken effect,
     for the old key signs them all.
     """
+    with database.writing(db):
+        freeze(db)
     for (key,) in db.execute("SELECT key FROM outbox WHERE line IS NOT NULL ORDER BY key").fetchall():
         found = db.execute("SELECT line, octets FROM outbox WHERE key = ? AND line IS NOT NULL", (key,)).fetchone()
         if found:
-            last = b'"do":"user-key"' in found[0]
+            last = USER_KEY.encode() in found[0]
             yield found[0] + b"\n" + found[1]
             if last:
                 return

@@ -118,7 +118,6 @@ class Replay:
         if not self.db.in_transaction:
             return
         self._save()
-        outbox.freeze(self.db)
         view.refresh(self.db, self.folded)
         self.db.execute("COMMIT")
         self.folded = {}
