@@ -177,6 +177,38 @@ def test_a_trust_that_it_states_delivers_what_was_set_aside_here(tmp_path, log):
     assert same(laptop, desktop) and sum(laptop.state().values()) == 1
 
 
+def test_a_copy_of_what_is_gone_is_made_of_what_is_here(tmp_path, log, desktop, laptop):
+    """The record that holds it is one that the laptop has read, and is not sent again."""
+    source = laptop.ids()[0].hex()
+    desktop.change({"do": "copy", "ids": source, "mailbox": "00" * 16, "nonce": "01" * 16})
+    desktop.change({"do": "expunge", "ids": source})
+    desktop.push(log)
+    desktop.fetch(log)
+    compacted(log, desktop)
+    laptop.fetch(log)
+    assert same(laptop, desktop)
+
+
+def test_what_was_appended_here_and_is_gone_again_elsewhere(log, desktop, laptop):
+    """Its copy is made of the record, for the message that we have is our own, not yet that of the log."""
+    octets = b"Subject: x\r\n\r\n"
+    row = {"do": "append", "mailbox": "00" * 16, "flags": [], "date": 1, "size": len(octets), "nonce": "02" * 16}
+    laptop.change(row, octets=octets)
+    laptop.push(log)
+    desktop.fetch(log)
+    source = command.append_id(bytes([2]) * 16, octets).hex()
+    desktop.change(
+        {"do": "copy", "ids": source, "mailbox": "00" * 16, "nonce": "03" * 16}, {"do": "expunge", "ids": source}
+    )
+    desktop.push(log)
+    desktop.fetch(log)
+    compacted(log, desktop)
+    laptop.fetch(log)
+    assert same(laptop, desktop)
+    compacted(log, laptop)
+    desktop.fetch(log)
+
+
 def test_gone_is_forgotten_after_thirty_days(tmp_path, log, desktop):
     """A late retry does not bring expunged mail back before, and the fold forgets alike on all machines."""
     new = Device(tmp_path, "new")

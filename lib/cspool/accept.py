@@ -35,6 +35,7 @@ DELETE FROM history; DELETE FROM trust; DELETE FROM device; DELETE FROM aside; D
 DELETE FROM contradiction; DELETE FROM checkpoint; DELETE FROM record; DELETE FROM part; DELETE FROM wanted;
 DELETE FROM kept;
 UPDATE message SET fold_mailbox = NULL, fold_flags = NULL;
+UPDATE content SET number = NULL;
 UPDATE subscription SET fold = name = 'INBOX';
 UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', made = 0 WHERE id != x'{INBOX.hex()}';
 UPDATE cursor SET spool = NULL, chain = NULL, number = 0, last = 0, placed = NULL, segment = NULL, offset = NULL,

@@ -112,6 +112,7 @@ CREATE TABLE content (
     id BLOB NOT NULL,                                    -- EMAILID (RFC 8474): id of the first message with it
     envelope BLOB NOT NULL, structure BLOB NOT NULL, preview BLOB NOT NULL  -- as IMAP sends them
 );
+CREATE INDEX content_number ON content (number, place);
 CREATE TABLE ordering (                                  -- order.py says what these are
     content INTEGER PRIMARY KEY,
     subject TEXT NOT NULL, reply INTEGER NOT NULL,

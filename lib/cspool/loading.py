@@ -42,13 +42,12 @@ class Loading:
         self.last: Fields = {}  # the command that ends it
         self.user = b""  # who has signed it
         self.line = (0, FIRST)  # where it says that the line of our device is
-        self.missing = -1  # records
         self.reached = replay.number
         self.db.execute("DELETE FROM part WHERE number NOT BETWEEN ? AND ?", (self.next, self.epoch))
 
     @property
     def complete(self) -> bool:
-        return self.missing == 0
+        return bool(self.last) and not self.db.execute("SELECT 1 FROM wanted").fetchone()
 
     def take(self, one: Frame) -> None:
         """Take in a frame of the checkpoint, or of the log before it."""
@@ -91,7 +90,8 @@ class Loading:
         signs = [key.public.sign for key in self.replay.own]  # the newest first
         if sender not in signs or signs.index(sender) > signs.index(self.replay.user):
             raise Contradiction(f"{self.name} is signed by a key that is not the user's ({keys.short(sender)})")
-        hashes = [one for (one,) in self.db.execute("SELECT hash FROM part WHERE number < ?", (self.epoch,))]
+        query = "SELECT hash FROM part WHERE number < ? ORDER BY number"
+        hashes = [one for (one,) in self.db.execute(query, (self.epoch,))]
         if (fields["number"], fields["chain"], fields["parts"]) != (self.stated, self.chains[0], hashes):
             raise Contradiction(f"{self.name} is for another place in the log")
         lines = {one: (counter, last) for one, counter, last in self.db.execute("SELECT * FROM device")}
@@ -134,25 +134,22 @@ class Loading:
             if loaded > self.replay.number:
                 # The records were asked for from there on, and more of them may be wanted now.
                 raise TryAgain(f"{self.name} has come while an older one was loaded: it begins anew")
-        (self.missing,) = self.db.execute("SELECT count(*) FROM wanted").fetchone()
 
     def _want(self, body_hash: bytes) -> None:
         for table in ("wanted", "kept"):
             self.db.execute(f"DELETE FROM {table}")
         self._forget_contents()
         self.db.execute("UPDATE cursor SET loading = ?, loaded = 0", (body_hash,))
-        found = (
-            "INSERT INTO kept VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET content = coalesce(content, excluded.content)"
-        )
         for kind, *columns in self._rows():
             if kind == "record":
                 self.db.execute("INSERT INTO wanted VALUES (?, ?)", columns)
             elif kind == "aside":
-                known = self.db.execute("SELECT 0 FROM aside WHERE number = ?", columns).fetchone()
-                self.db.execute(found, (columns[0], ASIDE, known and known[0]))
+                here = "SELECT 0 FROM aside WHERE number = ?1"
+                self.db.execute(f"INSERT INTO kept VALUES (?1, ?2, ({here}))", (columns[0], ASIDE))
             elif kind == "message":
-                known = self.db.execute("SELECT content FROM message WHERE id = ?", columns[:1]).fetchone()
-                self.db.execute(found, (*columns[4:], known and known[0]))
+                # It may belong to another message here, of which this is a copy.
+                here = "SELECT key FROM content WHERE number = ?1 AND place = ?2"
+                self.db.execute(f"INSERT OR IGNORE INTO kept VALUES (?1, ?2, ({here}))", columns[4:])
         # What a trust has delivered meanwhile may be here, set aside.
         lacking = "SELECT number FROM kept WHERE content IS NULL"
         query = f"SELECT number, body FROM aside WHERE body NOTNULL AND number IN ({lacking})"
@@ -188,7 +185,6 @@ class Loading:
         self.db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", row)
         self.db.execute("DELETE FROM wanted WHERE number = ?", (one.number,))
         self.db.execute("UPDATE cursor SET loaded = ?", (one.number,))
-        self.missing -= 1
         self.reached = one.number
 
     def _put(self, number: int, fields: Fields, octets: bytes) -> None:
@@ -223,11 +219,9 @@ class Loading:
         """Put the fold that it states in the place of ours, and the cursor behind it."""
         if not self.last:
             raise Contradiction(f"{self.name} is missing")
-        if self.missing:
+        if not self.complete:
             numbers = self.db.execute("SELECT number FROM wanted ORDER BY number").fetchall()
             self.replay.lacks([number for (number,) in numbers], self.name)
-            # For others they are lost, be they here or not.
-            self.db.execute("UPDATE kept SET content = NULL WHERE number IN (SELECT number FROM wanted)")
         (parts,) = self.db.execute("SELECT count(*) FROM part").fetchone()
         if parts != self.epoch - self.stated:
             raise TryAgain(f"another cspool-apply is at a checkpoint beside {self.name}")
@@ -306,15 +300,13 @@ class Loading:
             return []  # lost
         db.execute("INSERT INTO stated VALUES (?)", (message_id,))
         mailbox = self._mailbox(mailbox_id)
-        found = db.execute(
-            "SELECT fold_mailbox, fold_flags, content FROM message WHERE id = ?", (message_id,)
-        ).fetchone()
+        fold_row = "SELECT fold_mailbox, fold_flags FROM message WHERE id = ?"
+        found = db.execute(fold_row, (message_id,)).fetchone()
+        if found == (mailbox, flags):
+            return []
         if found:
-            db.execute("UPDATE content SET number = ?, place = ? WHERE key = ?", (number, place, found[2]))
-            if found[:2] == (mailbox, flags):
-                return []
-            update = "UPDATE message SET fold_mailbox = ?, fold_flags = ? WHERE id = ?"
-            db.execute(update, (mailbox, flags, message_id))
+            update = "UPDATE message SET content = ?, fold_mailbox = ?, fold_flags = ? WHERE id = ?"
+            db.execute(update, (content, mailbox, flags, message_id))
         else:
             db.execute(
                 "INSERT INTO message (id, content, date, fold_mailbox, fold_flags) VALUES (?, ?, ?, ?, ?)",

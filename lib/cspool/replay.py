@@ -147,6 +147,8 @@ class Replay:
     def _load(self) -> None:
         cursor = database.cursor(self.db)
         self.spool, self.number, self.chain = cursor.spool, cursor.number, cursor.chain or b""
+        if self.loading and self.number > self.loading.stated:
+            self.loading = None  # another cspool-apply was faster
         self.user = database.check_keys(self.db, self.own).public.sign
         self.db.execute("UPDATE cursor SET user = ?", (self.user,))
 
