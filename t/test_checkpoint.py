@@ -179,7 +179,7 @@ def test_a_trust_that_it_states_delivers_what_was_set_aside_here(tmp_path, log):
 
 def test_a_copy_of_what_is_gone_is_made_of_what_is_here(tmp_path, log, desktop, laptop):
     """The record that holds it is one that the laptop has read, and is not sent again."""
-    source = laptop.ids()[0].hex()
+    source = command.delivery_id("INBOX", b"Subject: b\r\n\r\n").hex()
     desktop.change({"do": "copy", "ids": source, "mailbox": "00" * 16, "nonce": "01" * 16})
     desktop.change({"do": "expunge", "ids": source})
     desktop.push(log)
