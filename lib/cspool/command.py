@@ -74,7 +74,7 @@ def _hash(person: bytes, data: bytes) -> bytes:
 # Making
 
 
-def deliver(octets: bytes, date: int, mailbox: str | None = None) -> bytes:
+def deliver(octets: bytes, date: int, mailbox: str | None = None, flags: list[str] | None = None) -> bytes:
     """Return the body that delivers a message, received at `date` (seconds since 1970).
 
     Raises DataError for a name that no mailbox can have.
@@ -82,6 +82,8 @@ def deliver(octets: bytes, date: int, mailbox: str | None = None) -> bytes:
     fields: Fields = {"command": "deliver", "date": date}
     if mailbox is not None:
         fields["mailbox"] = mailbox_name(mailbox)
+    if flags:
+        fields["flags"] = flags
     return encode(fields, octets)
 
 
@@ -254,6 +256,7 @@ _COMMANDS: dict[str, dict[str, Callable[[Any], Any]]] = {
         "command": text,
         "date": date_of,
         "mailbox": lambda value: "INBOX" if value is None else name_of_mailbox(value),
+        "flags": lambda value: [] if value is None else _flags(value),
     },
     "change": {
         "command": text,

@@ -7,7 +7,7 @@ cspool-commands(5) says what a person may expect of them.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from . import command, database, envelope, message, order, text
@@ -170,7 +170,7 @@ class Layer:
         self.db.execute("DELETE FROM gone WHERE number < ?", old)
         self.db.execute("DELETE FROM checkpoint WHERE number < ?", old)
 
-    def deliver(self, fields: Fields, octets: bytes) -> None:
+    def deliver(self, fields: Fields, octets: bytes, flags: Iterable[str] = ()) -> None:
         """Put a delivered message into its mailbox, unless it has been there before."""
         assert self.number is not None
         octets = message.with_crlf(octets)
@@ -185,7 +185,7 @@ class Layer:
             self._name(mailbox, fields["mailbox"])
             self._subscribe(fields["mailbox"], True)
         content = self._content(message_id, octets, 0)
-        self._insert(message_id, content, fields["date"], mailbox, "")
+        self._insert(message_id, content, fields["date"], mailbox, with_flags("", flags))
 
     # Rows
 
@@ -274,7 +274,7 @@ CHANGES: dict[str, Callable[[Layer, Fields], Any]] = {
 }
 
 
-def with_flags(flags: str, added: list[str]) -> str:
+def with_flags(flags: str, added: Iterable[str]) -> str:
     """Return flags and the added ones; two that differ only in case are one (RFC 9051 section 2.3.2)."""
     found = {flag.lower(): flag for flag in flags.split()}
     for flag in added:

@@ -301,7 +301,7 @@ class Replay:
         if fields["command"] == "deliver":
             trusted = "SELECT 1 FROM trust WHERE key = ?"
             if by_user or self.db.execute(trusted, (opened.sender,)).fetchone():
-                layer.deliver(fields, octets)
+                layer.deliver(fields, octets, fields["flags"] if by_user else ())
             else:
                 reason = f"delivered by a key that is not trusted ({keys.short(opened.sender)})"
                 self._set_aside(number, reason, opened)
