@@ -78,7 +78,8 @@ class Device:
 
     def checkpoint(self, log):
         """Make a checkpoint, and have the log compacted; tell whether that can be."""
-        if database.cursor(self.db).number != len(log.records):
+        cursor = database.cursor(self.db)
+        if cursor.spool is None or cursor.number != len(log.records):
             return False
         log.compact(list(state.checkpoint(self.db)), list(state.kept(self.db)))
         return True

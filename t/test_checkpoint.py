@@ -248,6 +248,17 @@ def test_a_load_goes_on_where_it_was_cut_off(tmp_path, log, desktop):
     assert same(new, desktop)
 
 
+def test_an_older_head_while_one_is_loaded(tmp_path, log, desktop):
+    """From a mirror that is behind, say: the load begins anew from where that has led."""
+    compacted(log, desktop)
+    new = Device(tmp_path, "new")
+    new.fetch_and_die(log, 4, {3})
+    new.fetch(log, 5)
+    assert database.cursor(new.db).number == 5
+    new.fetch(log)
+    assert same(new, desktop)
+
+
 def test_a_newer_one_while_one_is_loaded(tmp_path, log, desktop):
     compacted(log, desktop)
     new = Device(tmp_path, "new")

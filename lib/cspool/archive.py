@@ -132,7 +132,7 @@ def _read(path: str) -> tuple[bytes, int] | None:
 
 
 class Keywords:
-    """What the letters behind ":2," mean in a folder: those of Maildir, and a to z for keywords, as Dovecot has them."""
+    """What the letters behind ":2," mean in a folder: those of Maildir, and a to z for keywords (as with Dovecot)."""
 
     def __init__(self, folder: str) -> None:
         self._path = os.path.join(folder, KEYWORDS)

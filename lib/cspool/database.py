@@ -39,7 +39,7 @@ CREATE TABLE cursor (
     device BLOB NOT NULL,                                -- our own id in changes
     modseq INTEGER NOT NULL,                             -- the highest given (RFC 7162)
     octets INTEGER NOT NULL DEFAULT 0,                   -- in the log since a checkpoint, and what that keeps
-    loading BLOB, loaded INTEGER NOT NULL DEFAULT 0      -- a checkpoint: hash of its last body, how far it has come
+    loading BLOB, loaded INTEGER NOT NULL DEFAULT 0      -- a checkpoint on its way in, and how far it has come
 );
 -- The chain behind recent records and behind every 1024th: witnesses of forks.
 CREATE TABLE history (number INTEGER PRIMARY KEY, chain BLOB NOT NULL);

@@ -129,27 +129,31 @@ class Loading:
     def _begin(self, body_hash: bytes) -> None:
         """Find out what we lack, unless we are at it already."""
         loading, loaded = self.db.execute("SELECT loading, loaded FROM cursor").fetchone()
-        if loading != body_hash:
-            self._want(body_hash)
+        # What we lack depends on how far we have come, too: an older head may have taken us further meanwhile.
+        name = body_hash + self.replay.number.to_bytes(8, "big")
+        if loading != name:
+            self._want(name)
             if loaded > self.replay.number:
                 # The records were asked for from there on, and more of them may be wanted now.
                 raise TryAgain(f"{self.name} has come while an older one was loaded: it begins anew")
 
-    def _want(self, body_hash: bytes) -> None:
+    def _want(self, name: bytes) -> None:
         for table in ("wanted", "kept"):
             self.db.execute(f"DELETE FROM {table}")
         self._forget_contents()
-        self.db.execute("UPDATE cursor SET loading = ?, loaded = 0", (body_hash,))
+        self.db.execute("UPDATE cursor SET loading = ?, loaded = 0", (name,))
         for kind, *columns in self._rows():
             if kind == "record":
                 self.db.execute("INSERT INTO wanted VALUES (?, ?)", columns)
             elif kind == "aside":
-                here = "SELECT 0 FROM aside WHERE number = ?1"
-                self.db.execute(f"INSERT INTO kept VALUES (?1, ?2, ({here}))", (columns[0], ASIDE))
+                here = "SELECT 0 FROM aside WHERE number = :number"
+                row = {"number": columns[0], "place": ASIDE}
+                self.db.execute(f"INSERT INTO kept VALUES (:number, :place, ({here}))", row)
             elif kind == "message":
                 # It may belong to another message here, of which this is a copy.
-                here = "SELECT key FROM content WHERE number = ?1 AND place = ?2"
-                self.db.execute(f"INSERT OR IGNORE INTO kept VALUES (?1, ?2, ({here}))", columns[4:])
+                here = "SELECT key FROM content WHERE number = :number AND place = :place"
+                row = dict(zip(("number", "place"), columns[4:], strict=True))
+                self.db.execute(f"INSERT OR IGNORE INTO kept VALUES (:number, :place, ({here}))", row)
         # What a trust has delivered meanwhile may be here, set aside.
         lacking = "SELECT number FROM kept WHERE content IS NULL"
         query = f"SELECT number, body FROM aside WHERE body NOTNULL AND number IN ({lacking})"

@@ -14,6 +14,7 @@ a record cannot be sealed again to somebody else in the sender's name.
 import hashlib
 import struct
 import zlib
+from contextlib import suppress
 from typing import NamedTuple
 
 from . import keys
@@ -65,6 +66,14 @@ def open_with(key: SecretKey, record: bytes) -> Opened:
     if not keys.verify(sender, _signed(key.public.box, body), signature):
         raise DataError("its signature is wrong")
     return Opened(sender, body)
+
+
+def open_with_any(own: list[SecretKey], record: bytes) -> Opened:
+    """Open `record` with the one of these keys that it was sealed to. Raises DataError with the reason."""
+    for key in own[:-1]:
+        with suppress(DataError):
+            return open_with(key, record)
+    return open_with(own[-1], record)
 
 
 def padded(length: int) -> int:

@@ -10,7 +10,6 @@ them.
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 from . import command, database, frame, keys, outbox, record, state, tool, view
 from .command import FIRST, Fields
@@ -279,11 +278,8 @@ class Replay:
     # Commands
 
     def open(self, sealed: bytes) -> Opened:
-        """Open a record with the key that it was sealed to. Raises DataError."""
-        for key in self.own[:-1]:
-            with suppress(DataError):
-                return record.open_with(key, sealed)
-        return record.open_with(self.own[-1], sealed)
+        """Open a record with one of the user's keys. Raises DataError."""
+        return record.open_with_any(self.own, sealed)
 
     def _fold(self, number: int, opened: Opened, size: int) -> bool:
         """Do what a record says; tell whether it holds a message, or is set aside.
