@@ -1,6 +1,7 @@
 # make             set up .venv with the two packages that the tools import
 # make demo        show the whole suite at work, in a scratch directory (LISTEN=1, MAIL=files)
 # make check       all tests (CSPOOL_CORPUS=directory: also on the mail there)
+# make bench       what things cost, beside what they could cost and what others take (MESSAGES=1000)
 # make lint        style, types, shell, manual pages, known faults of what is imported
 # make install     PREFIX=/usr/local DESTDIR= PYTHON=python3 (which must have PyNaCl and docopt)
 # make dist        a release archive
@@ -22,6 +23,7 @@ MODULES := $(wildcard lib/cspool/*.py lib/cspool/*/*.py)
 ifneq ($(origin MAIL),command line)
 MAIL =
 endif
+MESSAGES = 1000
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 # The tools run from the tree with this in front of PATH.
@@ -45,6 +47,9 @@ demo: all
 check: $(VENV)/ready-for-tests
 	prove --jobs $(JOBS) t/*.t
 	pytest -q -n $(JOBS) t
+
+bench: all
+	@$(VENV)/bin/python t/bench.py $(MESSAGES)
 
 lint: $(VENV)/ready-for-tests
 	ruff check .
@@ -98,4 +103,4 @@ clean:
 	rm -rf $(VENV) .demo .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: all demo check lint install uninstall dist deb clean
+.PHONY: all demo check bench lint install uninstall dist deb clean

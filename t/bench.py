@@ -1,0 +1,296 @@
+"""Benchmarks: what each thing costs, beside what it could cost at best and what others take, all in one run.
+
+Usage: python t/bench.py [MESSAGES] [--json]     (make bench MESSAGES=1000)
+
+Numbers of one machine say little, so what counts are the ratios. Peers that
+are not installed (age, gpg, dovecot, mbsync) are left out, by name. The mail
+is CSPOOL_CORPUS, or that of t/mail, over and over, each with a number of its
+own.
+"""
+
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TOP / "lib"))
+
+import nacl.public  # noqa: E402
+import nacl.signing  # noqa: E402
+
+RUNS = 15  # of what is short
+INDEX = "DATE FROM SENDER SUBJECT TO CC MESSAGE-ID REFERENCES CONTENT-TYPE IN-REPLY-TO REPLY-TO LIST-POST"
+IMAP = {
+    "SELECT": "SELECT INBOX",
+    "STATUS": "STATUS INBOX (MESSAGES UNSEEN UIDNEXT)",
+    "flags of all": "FETCH 1:* (UID FLAGS)",
+    "ENVELOPE of all": "FETCH 1:* ENVELOPE",
+    "BODYSTRUCTURE of all": "FETCH 1:* BODYSTRUCTURE",
+    "index headers of all": f"FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER.FIELDS ({INDEX})])",
+    "headers of all": "FETCH 1:* BODY.PEEK[HEADER]",
+    "bodies of all": "FETCH 1:* BODY.PEEK[]",
+    "one body": "FETCH 7 BODY.PEEK[]",
+    "search of text": "SEARCH TEXT nowhere-to-be-found",
+    "SORT": "SORT (SUBJECT DATE) UTF-8 ALL",
+    "THREAD": "THREAD REFERENCES UTF-8 ALL",
+    "STORE of one": "STORE 3 +FLAGS (one)",
+    "STORE of all": "STORE 1:* +FLAGS.SILENT (all)",
+    "APPEND": None,
+}
+
+
+class Bench:
+    def __init__(self, directory, count):
+        self.directory = Path(directory)
+        self.count = count
+        self.results = []  # (section, what, seconds, what it is compared with, seconds of that)
+        self.left_out = []
+        self.environment = {**os.environ, "HOME": directory, "CSPOOL_HOME": f"{directory}/laptop"}
+        # As it is installed: the modules compiled.
+        make = ["make", "-s", "-C", TOP, "install", f"PREFIX={directory}/usr", f"PYTHON={sys.executable}"]
+        subprocess.run(make, check=True)
+        self.environment["PATH"] = f"{directory}/usr/bin:{os.environ['PATH']}"
+
+    def say(self, section, what, seconds, beside=None, of_that=None):
+        self.results.append((section, what, seconds, beside, of_that))
+        ratio = f"  {seconds / of_that:6.2f} x {beside}" if beside else ""
+        print(f"{section:8} {what:32} {show(seconds):>12}{ratio}", flush=True)
+
+    def has(self, program):
+        if shutil.which(program) or os.path.exists(program):
+            return True
+        self.left_out.append(program)
+        return False
+
+    def run(self, command, stdin=None, **options):
+        """Run a shell command; return how long it took, and the largest of its processes, in octets."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        begun = time.perf_counter()
+        subprocess.run(
+            command, shell=True, check=True, stdin=stdin, cwd=self.directory, env=self.environment, **options
+        )
+        took = time.perf_counter() - begun
+        self.memory = max(before.ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) << 10
+        return took
+
+    # What is there
+
+    def prepare(self):
+        """Make the homes and a spool, and the mail as a directory of files."""
+        self.run(
+            "mkdir -m 700 laptop host mail && cspool-keygen laptop/key && cspool-keygen host/key"
+            " && cspool-mkspool spool && cp laptop/key.pub host/recipient && echo $PWD/spool | tee laptop/spool > host/spool"
+            " && cspool-fetch | cspool-apply && cspool-trust host/key.pub && cspool-sync"
+        )
+        corpus = Path(os.environ.get("CSPOOL_CORPUS") or TOP / "t" / "mail")
+        mails = [path.read_bytes() for path in sorted(corpus.rglob("*")) if path.is_file() and path.stat().st_size]
+        mails = [mail for mail in mails if len(mail) < 100_000 and not mail.startswith(b"From ")]
+        self.octets = 0
+        for number in range(self.count):
+            mail = b"X-Number: %d\n" % number + mails[number % len(mails)].replace(b"\r\n", b"\n")
+            self.octets += len(mail)
+            (self.directory / "mail" / str(number)).write_bytes(mail)
+        print(f"{self.count:,} messages, {self.octets / 1e6:,.1f} MB\n")
+
+    # (a)
+
+    def one_message(self):
+        commands = {
+            "python -c pass": f"{sys.executable} -c pass",
+            "cspool-seal": "CSPOOL_HOME=host cspool-seal < mail/0 > sealed",
+            "cspool-append": "CSPOOL_HOME=host cspool-append < sealed",
+        }
+        if self.has("age"):
+            self.run("age-keygen -o age.key 2>/dev/null && age-keygen -y age.key > age.pub")
+            commands["age -r"] = "age -R age.pub < mail/0 > /dev/null"
+        if self.has("gpg"):
+            os.mkdir(self.directory / ".gnupg", 0o700)
+            quiet = "gpg --batch --quiet --pinentry-mode loopback --passphrase ''"
+            self.run(f"{quiet} --quick-generate-key alice@example.org default default 2>/dev/null")
+            commands["gpg --sign --encrypt"] = (
+                f"{quiet} --trust-model always -r alice@example.org --sign --encrypt < mail/0 > /dev/null"
+            )
+        times = {name: [] for name in commands}
+        for _ in range(RUNS):  # in turn, so that what slows the machine down slows all of them
+            for name, command in commands.items():
+                times[name].append(self.run(command))
+        bare = statistics.median(times["python -c pass"])
+        for name in commands:
+            self.say("one", name, statistics.median(times[name]), "a bare start", bare)
+        if "gpg" not in self.left_out:
+            subprocess.run(["gpgconf", "--kill", "gpg-agent"], env=self.environment, check=False)
+
+    # (b)
+
+    def bulk(self):
+        sealing, opening = self.cryptography()
+        sealed = self.run("cspool-seal --maildir=mail --from=laptop/key --to=laptop/key.pub > stream")
+        self.say("bulk", "cspool-seal", sealed, "bare sealing", sealing)
+        appended = self.run("cspool-append < stream")
+        self.say("bulk", "cspool-append", appended, "write, sync", self.write_and_sync())
+        seal = "cspool-seal --maildir=mail --from=laptop/key --to=laptop/key.pub"
+        both = self.run(f"cspool-mkspool other && {seal} | cspool-append other")
+        self.say("bulk", "seal | append", both, "bare sealing", sealing)
+        applied = self.run("cspool-fetch | cspool-apply")
+        self.say("bulk", "fetch | apply", applied, "bare opening", opening)
+        log = sum(path.stat().st_size for path in (self.directory / "spool").glob("*.log"))
+        disk = sum(path.stat().st_size for path in (self.directory / "laptop").glob("mail.db*"))
+        print(f"         apply: peak {self.memory / 1e6:,.0f} MB")
+        print(
+            f"         for each octet of mail {log / self.octets:.2f} in the spool, {disk / self.octets:.2f} in the database"
+        )
+        if self.dovecot() and self.has("mbsync"):
+            (self.directory / "mbsyncrc").write_text(
+                f'IMAPStore far\nTunnel "{self.dovecot()}"\n\nMaildirStore near\nPath pulled/\nInbox pulled/INBOX\n\n'
+                "Channel c\nFar :far:\nNear :near:\nSync Pull\nCreate Near\nSyncState *\n"
+            )
+            os.mkdir(self.directory / "pulled")
+            pulled = self.run("mbsync -q -c mbsyncrc c")
+            self.say("bulk", "fetch | apply", applied, "mbsync from dovecot", pulled)
+
+    def cryptography(self):
+        """Return how long PyNaCl takes to sign and seal all mail, and to open and verify it."""
+        sign, box = nacl.signing.SigningKey.generate(), nacl.public.PrivateKey.generate()
+        sealer, opener, verifier = nacl.public.SealedBox(box.public_key), nacl.public.SealedBox(box), sign.verify_key
+        mails = [(self.directory / "mail" / str(number)).read_bytes() for number in range(self.count)]
+        begun = time.perf_counter()
+        sealed = [sealer.encrypt(mail + sign.sign(mail[:64]).signature) for mail in mails]
+        between = time.perf_counter()
+        for one, mail in zip(sealed, mails, strict=True):
+            verifier.verify(mail[:64], opener.decrypt(one)[-64:])
+        return between - begun, time.perf_counter() - between
+
+    def write_and_sync(self):
+        octets = (self.directory / "stream").read_bytes()
+        begun = time.perf_counter()
+        with (self.directory / "written").open("wb") as file:
+            file.write(octets)
+            file.flush()
+            os.fdatasync(file.fileno())
+        return time.perf_counter() - begun
+
+    # (c)
+
+    def dovecot(self):
+        """Return the command of a Dovecot that serves the same mail, None where there is none."""
+        if not self.has("/usr/lib/dovecot/imap"):
+            return None
+        inbox = self.directory / "dovecot"
+        prefix = ""
+        if not inbox.exists():
+            for part in ("cur", "new", "tmp"):
+                (inbox / part).mkdir(parents=True)
+            for number in range(self.count):
+                shutil.copy(self.directory / "mail" / str(number), inbox / "cur" / f"{number + 1:07}.M{number}.host:2,")
+            (self.directory / "dovecot.conf").write_text(
+                f"base_dir = {self.directory}/run\nlog_path = /dev/null\nssl = no\nprotocols = imap\n"
+                f"mail_location = maildir:{inbox}\nimap_capability = +SORT THREAD=REFERENCES\n"
+                "first_valid_uid = 1\nmail_uid = nobody\nmail_gid = nogroup\n"
+            )
+            if not os.geteuid():
+                self.run(
+                    "chown -R nobody:nogroup dovecot && chmod 755 . && touch dovecot.log && chown nobody dovecot.log"
+                )
+        if not os.geteuid():  # Dovecot serves no mail to root
+            prefix = "setpriv --reuid=nobody --regid=nogroup --clear-groups "
+        return f"{prefix}env HOME={inbox} USER=nobody /usr/lib/dovecot/imap -c {self.directory}/dovecot.conf"
+
+    def imap(self):
+        servers = {"cspool-imapd": "cspool-imapd --preauth"}
+        if self.dovecot():
+            servers["dovecot"] = self.dovecot()
+        mail = (self.directory / "mail" / "0").read_bytes().replace(b"\n", b"\r\n")
+        times = {name: {} for name in servers}
+        for name, command in servers.items():
+            starts = []
+            for _ in range(7):
+                begun = time.perf_counter()
+                client = Client(command, self)
+                starts.append(time.perf_counter() - begun)
+                client.close()
+            times[name]["start to greeting"] = statistics.median(starts)
+        for _ in range(2):  # the first time, Dovecot makes its caches
+            for name, command in servers.items():
+                client = Client(command, self)
+                for what, line in IMAP.items():
+                    best = min(client.do(line, mail) for _ in range(3))
+                    times[name][what] = best
+                client.close()
+        ratios = []
+        for what, seconds in times["cspool-imapd"].items():
+            if "dovecot" in times:
+                self.say("imap", what, seconds, "dovecot", times["dovecot"][what])
+                ratios.append(seconds / times["dovecot"][what])
+            else:
+                self.say("imap", what, seconds)
+        if ratios:
+            print(f"         geometric mean {statistics.geometric_mean(ratios):.2f} x dovecot")
+
+
+class Client:
+    """A client of an IMAP server on a pipe."""
+
+    def __init__(self, command, bench):
+        self.server = subprocess.Popen(
+            ["sh", "-c", f"exec {command}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=bench.directory,
+            env=bench.environment, bufsize=0,
+        )  # fmt: skip
+        self.read_to(b"* ")
+
+    def read_to(self, start):
+        """Read to the end of a line that begins like this."""
+        tail = b"\r\n"
+        while True:
+            piece = self.server.stdout.read(1 << 18)
+            assert piece, "the server has gone"
+            tail = (tail + piece)[-2000:]
+            last = tail[tail.rfind(b"\r\n", 0, -2) + 2 :]
+            if tail.endswith(b"\r\n") and last.startswith(start):
+                return last
+
+    def do(self, line, mail):
+        begun = time.perf_counter()
+        if line is None:
+            self.server.stdin.write(b"a APPEND INBOX {%d+}\r\n%s\r\n" % (len(mail), mail))
+        else:
+            self.server.stdin.write(b"a " + line.encode() + b"\r\n")
+        answer = self.read_to(b"a ")
+        assert answer.startswith(b"a OK"), (line, answer)
+        return time.perf_counter() - begun
+
+    def close(self):
+        self.server.stdin.write(b"z LOGOUT\r\n")
+        self.server.stdin.close()
+        self.server.stdout.read()
+        self.server.wait()
+
+
+def show(seconds):
+    return f"{seconds * 1000:,.1f} ms" if seconds < 10 else f"{seconds:,.1f} s"
+
+
+def main(arguments):
+    numbers = [int(one) for one in arguments if one.isdigit()]
+    count = numbers[0] if numbers else 1000
+    with tempfile.TemporaryDirectory(prefix="cspool-bench.") as directory:
+        bench = Bench(directory, count)
+        bench.prepare()
+        for step in (bench.one_message, bench.bulk, bench.imap):
+            step()
+            print()
+        if bench.left_out:
+            print("not installed, and left out:", ", ".join(sorted(set(bench.left_out))))
+        if "--json" in arguments:
+            names = ("section", "what", "seconds", "beside", "of_that")
+            print(json.dumps([dict(zip(names, row, strict=True)) for row in bench.results]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
