@@ -147,6 +147,19 @@ mail laptop >one
 mail newer >two
 ok "with the same mail" cmp one two
 
+# What has been dropped goes by itself, if somebody looks.
+printf 'Subject: short-lived\n\n1\n' | deliver
+on laptop cspool-sync
+drive 'a SELECT INBOX' 'b STORE 1:* +FLAGS (\Deleted)' 'c EXPUNGE'
+on laptop pipe "$compacts"
+dropped() { find "$HOME/spool" -name '*.log' | wc -l; }
+before=$(dropped)
+expect "nothing expires at once" 0 '' '' cspool-compact --expire "$HOME/spool"
+is "$(dropped)" "$before" "so all is there"
+expect "but after the grace period" 0 '' '' cspool-compact --expire --grace=0 "$HOME/spool"
+ok "it is gone" test "$(dropped)" -lt "$before"
+expect "and the spool is sound" 0 '' '' cspool-fsck --quiet "$HOME/spool"
+
 # With something in the outbox, and while the log is away.
 on desktop imap 'a SELECT Done' 'b STORE 1 +FLAGS (kept)' >/dev/null
 expect "an outbox that is not empty is no obstacle" 0 '' '' on desktop pipe "$compacts"

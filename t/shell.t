@@ -72,7 +72,7 @@ expect "one that may does" 0 '' '' on laptop pipe 'cspool-sync; cspool-checkpoin
 expect "as in the manual" 0 '' '' on laptop pipe 'cspool-sync; cspool-checkpoint | ssh compacts cspool-compact'
 expect "and everybody goes on" 0 '' '' on desktop cspool-sync
 is "$(on desktop count_messages)" 2 "with all mail"
-expect "--grace is said at the far end" 64 '' 'cspool-compact: --grace: to be said where the spool is' \
+expect "--grace is said at the far end" 64 '' 'cspool-compact: --grace, --expire: to be said where the spool is' \
 	cspool-compact --grace=5 compacts:
 ok "no port is forwarded" sh -c "! ssh -oExitOnForwardFailure=yes -N -R 0:127.0.0.1:1 both"
 

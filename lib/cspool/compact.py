@@ -106,7 +106,7 @@ class Compaction:
             for segment in self._segments():
                 if segment.first <= self.keep.number:
                     self._rewrite(segment.name)
-        self._remove_old()
+        remove_old(self.path, self.grace)
 
     def _segments(self) -> list[Segment]:
         return self.reader.segments(self.reader.head())
@@ -170,16 +170,16 @@ class Compaction:
         copied = b"".join(octets[start:end] for _, start, end in kept)
         return append.new_segment(self.path, header._replace(checkpoint=0), len(kept), copied)
 
-    def _remove_old(self) -> None:
-        """Remove segments and lists that no head names any more, when their time is over."""
-        with locked(self.path):
-            head = self.reader.head()
-            named = {segment.name for segment in self.reader.segments(head)}
-            lists = {f"segments.{number}" for number in (head.list, head.list - 1)}
-            for name in os.listdir(self.path):
-                old = time.time() - os.lstat(self.files.path(name)).st_mtime >= self.grace
-                if old and (
-                    (LOG.fullmatch(name) and name not in named) or (LIST.fullmatch(name) and name not in lists)
-                ):
-                    os.unlink(self.files.path(name))
-            disk.sync_directory(self.path)
+
+def remove_old(path: str, grace: float) -> None:
+    """Remove the segments and lists of a spool that its head does not name, if they are older than `grace` seconds."""
+    files = Directory(path)
+    with locked(path):
+        head = Reader(files).head()
+        named = {segment.name for segment in Reader(files).segments(head)}
+        named |= {f"segments.{number}" for number in (head.list, head.list - 1)}
+        for name in os.listdir(path):
+            ours = LOG.fullmatch(name) or LIST.fullmatch(name)
+            if ours and name not in named and time.time() - os.lstat(files.path(name)).st_mtime >= grace:
+                os.unlink(files.path(name))
+        disk.sync_directory(path)
