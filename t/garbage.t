@@ -99,5 +99,21 @@ kill $!
 wait $!
 is $? 0 "and ends well"
 expect "everybody goes on" 0 '' '' on desktop cspool-sync
+# A key that may not compact: mail comes all the same.
+head -c 3000000 /dev/urandom | base64 | sed '1s/^/Subject: large\n\n/' | deliver
+on laptop cspool-sync
+on laptop imap 'a SELECT INBOX' "b STORE $number +FLAGS (\\Deleted)" 'c EXPUNGE' >/dev/null
+mkdir refusing
+printf '#!/bin/sh\nshift 4\ncase $* in *cspool-compact*) echo "cspool-shell: this key is only for others" >&2; exit 77 ;; esac\nexec sh -c "$*"\n' >refusing/ssh
+chmod +x refusing/ssh
+echo "far:$HOME/spool" >"$HOME/laptop/spool"
+CSPOOL_HOME=$HOME/laptop PATH=$scratch/refusing:$PATH cspool-sync --follow --checkpoint 2>said &
+pids="$pids $!"
+ok "where it is not allowed, it is said" await grep -q 'this key is only for others' said
+printf 'Subject: after\n\n1\n' | deliver
+ok "and mail comes" await sh -c "CSPOOL_HOME=$HOME/laptop cspool-status --offline --json | grep -q '\"applied\": $(sed -n 's/^next //p' "$HOME/spool/head" | awk '{ print $1 - 1 }'),'"
+kill $!
+echo "$HOME/spool" >"$HOME/laptop/spool"
+expect "and goes again with one that may" 0 '' '' on laptop cspool-sync --checkpoint
 ok "with a short log" test "$(log_size)" -le $((after + after / 5))
 done_testing
