@@ -72,6 +72,19 @@ expect "and with the old ones" 0 '*' '*set aside*' \
 	on tablet cspool-setup --key="$HOME/laptop/key" --old-keys="$HOME/laptop/old-keys" "$spool"
 is "$(on tablet subjects)" "before one three two" "has all mail"
 
+# And so where the log has been compacted.
+cp -R "$spool" "$HOME/compacted"
+on laptop pipe "cspool-checkpoint | cspool-compact '$HOME/compacted'"
+for home in later less; do mkdir -m 700 "$HOME/$home" && cp "$HOME/laptop/key" "$HOME/$home" && echo "$HOME/compacted" >"$HOME/$home/spool"; done
+cp "$HOME/laptop/old-keys" "$HOME/later"
+expect "a compacted log, with all keys" 65 '' '*set aside*' on later cspool-sync
+is "$(on later subjects)" "before one three two" "has all mail, too"
+expect "with the new one alone" 78 '' 'cspool-apply: record *, which the checkpoint in records * keeps: * is an old key missing?' \
+	on less cspool-sync
+cp "$HOME/laptop/old-keys" "$HOME/less"
+expect "until the old one is there" 65 '' '*set aside*' on less cspool-sync
+is "$(on less subjects)" "before one three two" "and all mail"
+
 # Keys that are locked: one passphrase for all.
 CSPOOL_PASSPHRASE_COMMAND='echo secret'
 export CSPOOL_PASSPHRASE_COMMAND

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import command, database, fold, frame, keys, message, outbox, state, tool, view
 from .command import FIRST, Fields
-from .errors import Contradiction, DataError, TryAgain
+from .errors import BadConfig, Contradiction, DataError, TryAgain
 from .fold import Layer
 from .frame import Frame
 from .spool import Head
@@ -184,7 +184,8 @@ class Loading:
             self.db.execute(aside, (one.number, reason, sender, body))
             self._found(one.number, ASIDE, 0)
         if self.db.execute("SELECT 1 FROM kept WHERE number = ? AND content IS NULL", (one.number,)).fetchone():
-            raise Contradiction(f"record {one.number} has not the messages that {self.name} says")
+            # What the user's key has signed has been read by somebody with the user's keys.
+            raise BadConfig(f"record {one.number}, which {self.name} keeps: {reason}: is an old key missing?")
         row = (one.number, record_hash, frame.HEADER_SIZE + len(one.record))
         self.db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", row)
         self.db.execute("DELETE FROM wanted WHERE number = ?", (one.number,))
