@@ -28,6 +28,7 @@ from cspool.message import without_envelope  # noqa: E402
 
 RUNS = 15  # of what is short
 INDEX = "DATE FROM SENDER SUBJECT TO CC MESSAGE-ID REFERENCES CONTENT-TYPE IN-REPLY-TO REPLY-TO LIST-POST"
+GROWS = ("search of text", "SORT", "THREAD")  # cost something for each message
 IMAP = {
     "SELECT": "SELECT INBOX",
     "STATUS": "STATUS INBOX (MESSAGES UNSEEN UIDNEXT)",
@@ -235,14 +236,100 @@ class Bench:
         if ratios:
             print(f"         geometric mean {statistics.geometric_mean(ratios):.2f} x dovecot")
 
+    # (d)
+
+    def grow(self):
+        """Return what each message costs in a database of this size: microseconds, peak octets, octets on disk."""
+        self.prepare()
+        sealed = self.run("cspool-seal --maildir=mail --from=laptop/key --to=laptop/key.pub | cspool-append")
+        costs = {"seal | append": sealed, "fetch | apply": self.run("cspool-fetch | cspool-apply")}
+        disk = sum(path.stat().st_size for path in (self.directory / "laptop").glob("mail.db*"))
+        client = Client("cspool-imapd --preauth", self)
+        client.do(IMAP["SELECT"], b"")
+        for what, line in IMAP.items():
+            if what.endswith("of all") or what in GROWS:
+                costs[what] = min(client.do(line, b"") for _ in range(3))
+        peak = int(Path(f"/proc/{client.server.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) << 10
+        client.close()
+        costs = {what: seconds / self.count * 1e6 for what, seconds in costs.items()}
+        return costs, {
+            "apply, peak MB": self.memory / 1e6,
+            "imapd, peak MB": peak / 1e6,
+            "disk / mail": disk / self.octets,
+        }
+
+    # (e)
+
+    def idle(self):
+        """Count what it takes to learn over HTTP that there is nothing new."""
+        self.run("mkdir -p root && mv spool root/alice && cspool-httpd --new-token=append,fetch root alice > token")
+        server = subprocess.Popen(
+            ["cspool-httpd", "--listen=127.0.0.1:0", "root"], cwd=self.directory, env=self.environment,
+            stderr=(self.directory / "access.log").open("wb"),
+        )  # fmt: skip
+        try:
+            self.poll(server)
+        finally:
+            server.terminate()
+            server.wait()
+
+    def poll(self, server):
+        port = listening(server.pid)
+        token = (self.directory / "token").read_text().strip()
+        (self.directory / ".netrc").write_text(f"machine 127.0.0.1 login alice password {token}\n")
+        (self.directory / ".netrc").chmod(0o600)
+        (self.directory / "laptop" / "spool").write_text(f"http://127.0.0.1:{port}/alice\n")
+        self.run("cspool-sync")
+        before = len((self.directory / "access.log").read_bytes())
+        took = self.run("cspool-sync")
+        log = (self.directory / "access.log").read_bytes()[before:].decode()
+        answers = [line.split()[-1] for line in log.splitlines() if '" 2' in line or '" 3' in line]
+        octets = sum(int(one) for one in answers if one.isdigit())
+        print(f"idle     nothing new, over HTTP: {len(answers)} request, {octets} octets of body, {show(took)}")
+
+
+def listening(pid):
+    """Return the port on which a process listens, once it does."""
+    while True:
+        inodes = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in inodes:
+                return int(words[1].rpartition(":")[2], 16)
+        time.sleep(0.05)
+
+
+def growth(sizes):
+    """Print what a message costs in databases of these sizes, with bars that are to be of one length."""
+    found = {}
+    for size in sizes:
+        with tempfile.TemporaryDirectory(prefix="cspool-bench.") as directory:
+            found[size] = Bench(directory, size).grow()
+    print(
+        f"{'growth':8} {'microseconds a message at':32}"
+        + "".join(f"{size:>10,}" for size in sizes)
+        + "   the last to the first"
+    )
+    for what in found[sizes[0]][0]:
+        costs = [found[size][0][what] for size in sizes]
+        ratio = costs[-1] / costs[0]
+        print(
+            f"{'growth':8} {what:32}"
+            + "".join(f"{cost:10.2f}" for cost in costs)
+            + f"   {ratio:5.2f} "
+            + "#" * round(20 * ratio)
+        )
+    for what in found[sizes[0]][1]:
+        print(f"{'growth':8} {what:32}" + "".join(f"{found[size][1][what]:10.2f}" for size in sizes))
+
 
 class Client:
     """A client of an IMAP server on a pipe."""
 
     def __init__(self, command, bench):
         self.server = subprocess.Popen(
-            ["sh", "-c", f"exec {command}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=bench.directory,
-            env=bench.environment, bufsize=0,
+            ["sh", "-c", f"exec {command}"], cwd=bench.directory, env=bench.environment, bufsize=0,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self.read_to(b"* ")
 
@@ -284,11 +371,12 @@ def main(arguments):
     with tempfile.TemporaryDirectory(prefix="cspool-bench.") as directory:
         bench = Bench(directory, count)
         bench.prepare()
-        for step in (bench.one_message, bench.bulk, bench.imap):
+        for step in (bench.one_message, bench.bulk, bench.imap, bench.idle):
             step()
             print()
         if bench.left_out:
             print("not installed, and left out:", ", ".join(sorted(set(bench.left_out))))
+        growth([count, 10 * count])
         if "--json" in arguments:
             names = ("section", "what", "seconds", "beside", "of_that")
             print(json.dumps([dict(zip(names, row, strict=True)) for row in bench.results]))
