@@ -3,7 +3,7 @@
 . "$(dirname "$0")/tap.sh"
 ln -s "$top/t" t
 
-readme 'Both need Python' >pipeline
+readme 'They need Python' >pipeline
 is "$(grep -c . pipeline)" 4 "the pipeline of the README has four lines"
 expect "and runs as printed" 0 '*Subject: The tea party*b OK FETCH completed*' '' sh -e pipeline
 expect "make demo runs, and shows the flag on the other machine" 0 '*desktop> FETCH*(FLAGS (*\\Flagged))*' '' \
