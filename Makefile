@@ -45,7 +45,7 @@ demo: all
 	@sh t/demo.sh $(MAIL)
 
 check: $(VENV)/ready-for-tests
-	prove --jobs $(JOBS) t/*.t
+	prove --jobs $(JOBS) --failures --comments t/*.t
 	pytest -q -n $(JOBS) t
 
 bench: all
