@@ -1,10 +1,14 @@
 """What every tool does the same way."""
 
+import ast
 import io
 import sys
+from pathlib import Path
 
+import docopt
+import pytest
 from cspool.errors import Failure
-from cspool.tool import Progress, complain
+from cspool.tool import Progress, complain, plainly
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,3 +51,25 @@ def test_what_a_stranger_says_does_nothing_to_the_terminal(text):
     finally:
         sys.stderr = before
     assert stream.getvalue()[:-1].isprintable()
+
+
+TOOLS = sorted((Path(__file__).parent.parent / "bin").iterdir())
+WORDS = st.lists(st.sampled_from(["a", "", "B", "--help", "--db=x", "-", "--", "-x", "SPOOL", "a=b"]), max_size=4)
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
+@given(words=WORDS)
+def test_docopt_says_the_same_of_what_is_read_without_it(tool, words):
+    doc = ast.get_docstring(ast.parse(tool.read_text()), clean=False)
+    plain = plainly(doc, words)
+    if plain is not None:
+        assert plain == docopt.docopt(doc, words, False)
+
+
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [("seal", []), ("append", []), ("append", ["/var/spool/alice"]), ("fsck", ["spool"]), ("imapd", [])],
+)
+def test_docopt_is_not_needed_for_plain_words(tool, words):
+    doc = ast.get_docstring(ast.parse((TOOLS[0].parent / f"cspool-{tool}").read_text()), clean=False)
+    assert plainly(doc, words) is not None

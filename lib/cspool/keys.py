@@ -12,7 +12,7 @@ The check is the BLAKE2b-32 of what stands before it: mail sealed to a
 mistyped key would be lost for ever.
 
 PyNaCl takes longer to import than Python to start, so each function imports
-the part that it needs.
+what it needs, and of that the functions of libsodium themselves (nacl.bindings).
 """
 
 import base64
@@ -44,10 +44,9 @@ class PublicKey(NamedTuple):
 
     def seal(self, plaintext: bytes) -> bytes:
         """Return a libsodium sealed box that only the secret key opens."""
-        from nacl.public import PublicKey as Box
-        from nacl.public import SealedBox
+        from nacl import bindings
 
-        return bytes(SealedBox(Box(self.box)).encrypt(plaintext))
+        return bytes(bindings.crypto_box_seal(plaintext, self.box))
 
     def line(self) -> str:
         """Return the line of a public key file, without its line end."""
@@ -62,36 +61,38 @@ class SecretKey:
     """A secret key: opens and signs. Python cannot wipe it from memory afterwards."""
 
     def __init__(self, seed: bytes, comment: str = "") -> None:
-        from nacl.public import PrivateKey, SealedBox
-        from nacl.signing import SigningKey
+        from nacl import bindings
 
-        box = PrivateKey(hashlib.blake2b(seed, digest_size=32, person=b"cspool x25519").digest())
-        self._signing = SigningKey(hashlib.blake2b(seed, digest_size=32, person=b"cspool ed25519").digest())
-        self._sealed_box = SealedBox(box)
-        self.public = PublicKey(bytes(box.public_key), bytes(self._signing.verify_key), comment)
+        self._box = hashlib.blake2b(seed, digest_size=32, person=b"cspool x25519").digest()
+        signing = hashlib.blake2b(seed, digest_size=32, person=b"cspool ed25519").digest()
+        sign, self._sign = bindings.crypto_sign_seed_keypair(signing)
+        self.public = PublicKey(bindings.crypto_scalarmult_base(self._box), sign, comment)
 
     def open(self, sealed: bytes) -> bytes:
         """Return what was sealed to this key. Raises DataError when it was not."""
-        from nacl.exceptions import CryptoError
+        from nacl import bindings, exceptions
 
         try:
-            return bytes(self._sealed_box.decrypt(sealed))
-        except (CryptoError, ValueError, TypeError):
+            return bytes(bindings.crypto_box_seal_open(sealed, self.public.box, self._box))
+        except (exceptions.CryptoError, ValueError, TypeError):
             raise DataError("does not open with this key") from None
 
     def sign(self, message: bytes) -> bytes:
         """Return the Ed25519 signature (64 octets) of `message`."""
-        return bytes(self._signing.sign(message).signature)
+        from nacl import bindings
+
+        return bytes(bindings.crypto_sign(message, self._sign)[:64])
 
 
 def verify(sign: bytes, message: bytes, signature: bytes) -> bool:
     """Tell whether `signature` over `message` was made with the Ed25519 key `sign`."""
-    from nacl.exceptions import CryptoError
-    from nacl.signing import VerifyKey
+    from nacl import bindings, exceptions
 
+    if len(sign) != 32 or len(signature) != 64:
+        return False  # libsodium does not look
     try:
-        VerifyKey(sign).verify(message, signature)
-    except (CryptoError, ValueError, TypeError):
+        bindings.crypto_sign_open(signature + message, sign)
+    except (exceptions.CryptoError, ValueError, TypeError):
         return False
     return True
 

@@ -4,10 +4,6 @@ ssh is the user's own, with the user's configuration, keys and agent.
 """
 
 import os
-import re
-import shlex
-import signal
-import tempfile
 
 from . import tool
 from .errors import TryAgain, UsageError
@@ -47,6 +43,10 @@ def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
 
     Raises TryAgain for whatever goes wrong on the way.
     """
+    import shlex
+    import signal
+    import tempfile
+
     host, _, path = spool.partition(":")
     if not host or host.startswith("-"):
         raise UsageError(f"{spool}: no host before the colon")
@@ -83,6 +83,8 @@ def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
 
 def _end_with(child: int) -> None:
     """End a child and ourselves by SIGTERM, which is no trouble of ssh's to speak of."""
+    import signal
+
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for pid in (child, os.getpid()):
         os.kill(pid, signal.SIGTERM)
@@ -90,6 +92,8 @@ def _end_with(child: int) -> None:
 
 def _why(text: str) -> str:
     """Return why ssh failed: in words that say what to do, or its own last ones."""
+    import re
+
     for part, reason in TROUBLE.items():
         if re.search(part, text, re.IGNORECASE):
             return reason
@@ -101,6 +105,8 @@ def _ended_with_reader(child: int) -> bool:
     """Wait until a child has ended, or end it when nobody reads its output any more; tell whether that was so."""
     while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         if tool.nobody_reads(0.5):
+            import signal
+
             os.kill(child, signal.SIGTERM)
             return True
     return False

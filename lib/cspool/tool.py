@@ -9,7 +9,6 @@ touches docopt.
 import errno
 import os
 import select
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +28,6 @@ TRANSIENT |= {errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ENOLCK, errno.ETIME
 def run(main: Callable[[Args], int | None], doc: str) -> None:
     """Run a tool and leave the process with its exit code, all output flushed."""
     _open_standard_files()
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
         code = main(_parse(doc)) or os.EX_OK
         if sys.stdout:
@@ -43,6 +41,8 @@ def run(main: Callable[[Args], int | None], doc: str) -> None:
     except MemoryError:
         code = complain(_failure(os.EX_TEMPFAIL, "out of memory"))
     except KeyboardInterrupt:
+        import signal
+
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         code = os.EX_TEMPFAIL
@@ -156,6 +156,9 @@ def _failure(code: int, text: str) -> Failure:
 
 def _parse(doc: str) -> Args:
     """Return docopt's reading of the command line; answer --help and --version."""
+    plain = plainly(doc, sys.argv[1:])
+    if plain is not None:
+        return plain
     import docopt
 
     try:
@@ -174,6 +177,34 @@ def _parse(doc: str) -> Args:
         return dict(args)
     sys.stdout.flush()
     os._exit(os.EX_OK)
+
+
+def plainly(doc: str, words: list[str]) -> Args | None:
+    """Return what docopt would return for words that fit the first line of usage and are no options, else None.
+
+    A mail server starts tools like this for each message, and docopt takes
+    about as long as Python itself to start.
+    """
+    usage = doc.partition("Usage: ")[2].partition("\n\n")[0]
+    name, operands, least, depth = usage.split()[0], [], 0, 0
+    for word in usage.split(name)[1].split():
+        bare = word.strip("[]")
+        if bare.isupper():
+            operands.append(bare)
+            least += word == bare
+        elif not depth and not word.startswith("["):
+            return None  # an option that has to be there
+        depth += word.count("[") - word.count("]")
+    if "..." in usage or not least <= len(words) <= len(operands) or any(word.startswith("-") for word in words):
+        return None
+    args: Args = {}
+    for word in usage.replace("|", " ").split():
+        option, value, _ = word.strip("[]()").partition("=")
+        if option.startswith("--"):
+            args[option] = None if value else False
+        elif option.isupper():
+            args[option] = None
+    return args | dict(zip(operands, words))
 
 
 def _open_standard_files() -> None:
