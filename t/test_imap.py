@@ -288,6 +288,19 @@ def test_sizes_agree(client, boxes):
     assert re.search(rb"BODY\[TEXT\] \{(\d+)\}", answer)[1] == b"%d" % (size - 14)
 
 
+def test_status_counts_again_what_has_changed(client, boxes):
+    """It has counted before in this session, and what has been counted is kept."""
+    status = "STATUS INBOX (MESSAGES UNSEEN DELETED RECENT)"
+    for number in range(1, 4):
+        boxes.append(mail(body=f"{number}"))
+        assert client.ok(status)[0].startswith(b'STATUS "INBOX" (MESSAGES %d UNSEEN %d DELETED 0' % (number, number))
+    client.ok("SELECT INBOX")
+    client.ok("STORE 1 +FLAGS (\\Seen \\Deleted)")
+    assert b"(MESSAGES 3 UNSEEN 2 DELETED 1 " in b"".join(client.ok(status))
+    client.ok("EXPUNGE")
+    assert b"(MESSAGES 2 UNSEEN 2 DELETED 0 " in b"".join(client.ok(status))
+
+
 def test_preview_savedate_and_object_ids(client, boxes):
     boxes.append(mail(body="A preview\r\n\r\nof the text, " + "long " * 100))
     client.ok("SELECT INBOX")

@@ -54,7 +54,27 @@ def test_what_a_stranger_says_does_nothing_to_the_terminal(text):
 
 
 TOOLS = sorted((Path(__file__).parent.parent / "bin").iterdir())
-WORDS = st.lists(st.sampled_from(["a", "", "B", "--help", "--db=x", "-", "--", "-x", "SPOOL", "a=b"]), max_size=4)
+WORDS = st.lists(
+    st.sampled_from(
+        [
+            "a",
+            "",
+            "B",
+            "--help",
+            "--db=x",
+            "-",
+            "--",
+            "-x",
+            "SPOOL",
+            "a=b",
+            "--follow",
+            "--preauth",
+            "--repair",
+            "--remote",
+        ]
+    ),
+    max_size=4,
+)
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.name)
@@ -68,7 +88,7 @@ def test_docopt_says_the_same_of_what_is_read_without_it(tool, words):
 
 @pytest.mark.parametrize(
     ("tool", "words"),
-    [("seal", []), ("append", []), ("append", ["/var/spool/alice"]), ("fsck", ["spool"]), ("imapd", [])],
+    [("seal", []), ("append", []), ("append", ["/var/spool/alice"]), ("fsck", ["spool"]), ("imapd", ["--preauth"])],
 )
 def test_docopt_is_not_needed_for_plain_words(tool, words):
     doc = ast.get_docstring(ast.parse((TOOLS[0].parent / f"cspool-{tool}").read_text()), clean=False)

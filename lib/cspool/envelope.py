@@ -14,7 +14,6 @@ from .message import Parameters, Part, parse_parameters, without_comments
 NIL = b"NIL"
 
 _QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]*")  # QUOTED-CHAR and what a backslash makes one
-_SPECIAL = re.compile(rb'([\\"])')
 
 
 def string(value: bytes) -> bytes:
@@ -22,7 +21,7 @@ def string(value: bytes) -> bytes:
     if b"\0" in value:
         value = value.replace(b"\0", b"")
     if _QUOTABLE.fullmatch(value):
-        return b'"' + _SPECIAL.sub(rb"\\\1", value) + b'"'
+        return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
     return b"{%d}\r\n%b" % (len(value), value)
 
 

@@ -49,20 +49,23 @@ class Input:
     def __init__(self, fd: int, pause: Callable[[bool], None]) -> None:
         self.fd = fd
         self.pause = pause
-        self._octets = b""
+        self._octets, self._used = b"", 0
 
     def read(self, length: int) -> bytes:
         """Return this many octets, or fewer at the end."""
-        pieces, self._octets = [self._octets[:length]], self._octets[length:]
+        pieces = [self._take(length)]
         missing = length - len(pieces[0])
         while missing > 0:
-            more = self._more()
-            if not more:
+            self._octets, self._used = self._more(), 0
+            if not self._octets:
                 break
-            pieces.append(more[:missing])
-            self._octets = more[missing:]
+            pieces.append(self._take(missing))
             missing -= len(pieces[-1])
         return b"".join(pieces)
+
+    def _take(self, most: int) -> bytes:
+        start, self._used = self._used, min(self._used + most, len(self._octets))
+        return self._octets[start : self._used]
 
     def _more(self) -> bytes:
         ready = select.select([self.fd], [], [], PATIENCE)[0]

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from . import envelope, text
 
-_SPACE = re.compile(r"\s+")
 _TRAILER = re.compile(r"(?:\s*\(fwd\))+\s*$")
 _LEADER = re.compile(r"^(?:\[[^][]*\]\s*)*(?:re|fwd?)\s*(?:\[[^][]*\]\s*)?:\s*")
 _BLOB = re.compile(r"^\[[^][]*\]\s*(?=\S)")
@@ -55,7 +54,7 @@ def order(fields: dict[bytes, bytes]) -> Order:
 def base_subject(subject: str) -> tuple[str, bool]:
     """Return the base subject of a decoded, case-folded one, and whether it was that of a reply or a forward."""
     reply = False
-    subject = _SPACE.sub(" ", subject[:SUBJECT_MAX]).strip()
+    subject = " ".join(subject[:SUBJECT_MAX].split())
     while True:
         before = subject
         subject = _TRAILER.sub("", subject)

@@ -55,7 +55,6 @@ def body_text(octets: bytes, root: Part) -> str:
 
 PREVIEW_MAX = 200  # characters, RFC 8970 section 3.2
 _TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<!--.*?-->|<[^>]*>", re.IGNORECASE | re.DOTALL)
-_SPACE = re.compile(r"\s+")
 
 
 def preview(octets: bytes, root: Part) -> str:
@@ -71,7 +70,8 @@ def preview(octets: bytes, root: Part) -> str:
             shown = decode(decoded(octets, part)[: PREVIEW_MAX * 50], charset)
             if part.subtype == b"html":
                 shown = _unescape(_TAG.sub(" ", shown))
-            return _SPACE.sub(" ", shown.replace("\0", " ")).strip()[:PREVIEW_MAX]
+            words = shown.replace("\0", " ").split(None, PREVIEW_MAX)
+            return " ".join(words[:PREVIEW_MAX])[:PREVIEW_MAX]
     return ""
 
 

@@ -180,14 +180,16 @@ def _parse(doc: str) -> Args:
 
 
 def plainly(doc: str, words: list[str]) -> Args | None:
-    """Return what docopt would return for words that fit the first line of usage and are no options, else None.
+    """Return what docopt would return for words that fit the first line of usage, else None.
 
-    A mail server starts tools like this for each message, and docopt takes
-    about as long as Python itself to start.
+    That is where one of them at most is an option, and has no value. A mail
+    server starts tools like this for each message, and docopt takes about as
+    long as Python itself to start.
     """
     usage = doc.partition("Usage: ")[2].partition("\n\n")[0]
     name, operands, least, depth = usage.split()[0], [], 0, 0
-    for word in usage.split(name)[1].split():
+    first = usage.split(name)[1].split()
+    for word in first:
         bare = word.strip("[]")
         if bare.isupper():
             operands.append(bare)
@@ -195,7 +197,9 @@ def plainly(doc: str, words: list[str]) -> Args | None:
         elif not depth and not word.startswith("["):
             return None  # an option that has to be there
         depth += word.count("[") - word.count("]")
-    if "..." in usage or not least <= len(words) <= len(operands) or any(word.startswith("-") for word in words):
+    options = [word for word in words if word.startswith("-")]
+    given = [word for word in words if not word.startswith("-")]
+    if "..." in usage or not least <= len(given) <= len(operands) or len(options) > 1:
         return None
     args: Args = {}
     for word in usage.replace("|", " ").split():
@@ -204,7 +208,10 @@ def plainly(doc: str, words: list[str]) -> Args | None:
             args[option] = None if value else False
         elif option.isupper():
             args[option] = None
-    return args | dict(zip(operands, words))
+    flags = [word.strip("[]") for word in first if args.get(word.strip("[]")) is False]
+    if not set(options) <= set(flags):
+        return None
+    return args | dict.fromkeys(options, True) | dict(zip(operands, given, strict=False))
 
 
 def _open_standard_files() -> None:

@@ -6,6 +6,7 @@ parsed only for BODY and for sections that name a part.
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from .. import envelope, message, text
@@ -175,7 +176,7 @@ class Fetch:
 
     def run(self, numbers: SequenceSet) -> None:
         """Answer for the messages of a set."""
-        selected, untagged = self.selected, self.session.untagged
+        selected, write = self.selected, self.session.connection.write
         ranges = selected.ranges(numbers, self.by_uid)
         if self.vanished:
             self._tell_vanished(selected.past_ranges(numbers))
@@ -199,7 +200,7 @@ class Fetch:
             if row[1] in seen:
                 parts += [item(row) for item in changed]
                 selected.told[row[1]] = row[flags]
-            untagged(b"%d FETCH (%b)" % (row[0], b" ".join(parts)))
+            write(b"* %d FETCH (%b)\r\n" % (row[0], b" ".join(parts)))
 
     def _take_partial(self, ranges: Ranges) -> Ranges:
         assert self.partial
@@ -243,7 +244,14 @@ def _number(form: bytes, column: str, table: str = "") -> Callable[[Fetch], Item
 
 def _flags(fetch: Fetch) -> Item:
     place, selected = fetch.column("message.flags"), fetch.selected
-    return lambda row: b"FLAGS " + selected.flags(row[1], row[place])
+    ready: dict[tuple[bool, str], bytes] = {}  # few messages have flags that no other has
+
+    def item(row: Row) -> bytes:
+        flags = row[place]
+        known = ready.get((row[1] in selected.recent, flags))
+        return known or ready.setdefault((row[1] in selected.recent, flags), b"FLAGS " + selected.flags(row[1], flags))
+
+    return item
 
 
 def _date(name: bytes, column: str) -> Callable[[Fetch], Item]:
@@ -310,15 +318,19 @@ def header_fields(section: Section) -> Callable[[bytes], bytes]:
 
     The empty line behind the header is always there (RFC 3501 section 6.4.5).
     """
-    wanted = frozenset(name.lower() for name in section.names)
+    names = frozenset(name.lower() for name in section.names)
     chosen = section.what == b"HEADER.FIELDS"
+
+    @lru_cache(1000)  # headers are full of the same names
+    def wanted(name: bytes) -> bool:
+        return (name.rstrip(b" \t").lower() in names) is chosen
 
     def choose(header: bytes) -> bytes:
         kept, keep = [], False
         for line in header.split(b"\n"):
             if not line.startswith((b" ", b"\t")):
                 name, colon, _ = line.partition(b":")
-                keep = bool(colon) and (name.rstrip(b" \t").lower() in wanted) is chosen
+                keep = bool(colon) and wanted(name)
             if keep:
                 kept.append(line)
         found = b"\n".join(kept)

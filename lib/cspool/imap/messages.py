@@ -240,7 +240,8 @@ def store(session: Session, parser: Parser, by_uid: bool) -> str:
         before = selected.mailbox("modseq")
         untold = selected.untold()
         _set_flags(session, selected, ranges, sign, flags)
-        rows = list(selected.rows(ranges, "message.flags, message.modseq"))
+        nothing_to_tell = silent and CONDSTORE not in session.enabled and selected.mailbox("modseq") == before
+        rows = [] if nothing_to_tell else list(selected.rows(ranges, "message.flags, message.modseq"))
     for number, uid, flags_now, modseq in rows:
         if not silent or uid not in untold:
             selected.told[uid] = flags_now
@@ -265,13 +266,16 @@ def _unmodified(selected: Selected, ranges: Ranges, since: int) -> tuple[Ranges,
 def _set_flags(session: Session, selected: Selected, ranges: Ranges, sign: bytes, flags: list[str]) -> None:
     """Change what differs; messages that need the same change share one."""
     wanted = {flag.lower(): flag for flag in flags}
-    same: dict[tuple[tuple[str, ...], tuple[str, ...]], list[bytes]] = {}
+    having: dict[str, list[bytes]] = {}
     for _, _, message_id, flags_now in selected.rows(ranges, "message.id, message.flags"):
+        having.setdefault(flags_now, []).append(message_id)
+    same: dict[tuple[tuple[str, ...], tuple[str, ...]], list[bytes]] = {}
+    for flags_now, ids in having.items():
         now = {flag.lower(): flag for flag in flags_now.split()}
         added = tuple(flag for name, flag in wanted.items() if name not in now) if sign != b"-" else ()
         removed = {b"+": (), b"-": tuple(now.keys() & wanted.keys()), b"": tuple(now.keys() - wanted.keys())}[sign]
         if added or removed:
-            same.setdefault((added, tuple(sorted(now[name] for name in removed))), []).append(message_id)
+            same.setdefault((added, tuple(sorted(now[name] for name in removed))), []).extend(ids)
     for (added, removed), ids in same.items():
         rows: list[Fields] = [{"do": "remove-flags", "flags": [*removed]}] if removed else []
         rows += [{"do": "add-flags", "flags": [*added]}] if added else []

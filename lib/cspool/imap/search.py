@@ -178,7 +178,12 @@ class Search:
         """Return the messages that the key lets through, in order."""
         db, selected = self.session.db, self.selected
         rows = selected.rows([(1, selected.known)], COLUMNS, "JOIN content ON content.key = message.content")
-        return [one for one in (Candidate(db, selected, row) for row in rows) if key(one)]
+        found = []
+        for row in rows:
+            one = Candidate(db, selected, row)
+            if key(one):
+                found.append(one)
+        return found
 
 
 def _all(keys: list[Key]) -> Key:

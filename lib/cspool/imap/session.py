@@ -42,6 +42,7 @@ class Session:
         self.failures = 0  # of LOGIN and AUTHENTICATE
         self.enabled: set[str] = set()
         self.selected: Selected | None = None
+        self.counts: dict[int, dict[bytes, int]] = {}  # by mailbox: what status.py has counted
         self.tag = b""  # of the command that is being done
         self.ended = False
 
@@ -299,14 +300,15 @@ class Selected:
             f"SELECT message.uid, {columns} FROM message {tables}"
             " WHERE message.mailbox = ? AND message.uid BETWEEN ? AND ? ORDER BY message.uid"
         )
-        uids = self.uids
+        uids, end = self.uids, len(self.uids)
         for first, last in ranges:
             place = bisect_left(uids, first)
             for row in self.db.execute(query, (self.key, first, min(last, self.known))):
-                while place < len(uids) and uids[place] < row[0]:
+                if place < end and uids[place] != row[0]:
+                    place = bisect_left(uids, row[0], place)
+                if place < end and uids[place] == row[0]:
                     place += 1
-                if place < len(uids) and uids[place] == row[0]:
-                    yield place + 1, *row
+                    yield place, *row
 
     def ids(self, ranges: Ranges) -> list[tuple[int, bytes]]:
         """Return UID and id of the messages in these UID ranges."""

@@ -1,26 +1,26 @@
 """SORT (RFC 5256, RFC 5957): by keys that lie ready in the database."""
 
-import sqlite3
-from collections.abc import Callable
+from typing import Any
 
 from .grammar import BadCommand, Parser
 from .search import Candidate
 from .session import Selected
 
+# Columns of message, content and ordering. One without Date counts as sent when it arrived (section 2.2).
+SENT = "coalesce(sent, date)"
 KEYS = {
-    b"ARRIVAL": lambda one, row: one.date,
-    b"CC": lambda one, row: row["first_cc"],
-    b"DATE": lambda one, row: row["sent"],
-    b"DISPLAYFROM": lambda one, row: row["display_from"],
-    b"DISPLAYTO": lambda one, row: row["display_to"],
-    b"FROM": lambda one, row: row["first_from"],
-    b"SIZE": lambda one, row: one.size,
-    b"SUBJECT": lambda one, row: row["subject"],
-    b"TO": lambda one, row: row["first_to"],
+    b"ARRIVAL": "date",
+    b"CC": "first_cc",
+    b"DATE": SENT,
+    b"DISPLAYFROM": "display_from",
+    b"DISPLAYTO": "display_to",
+    b"FROM": "first_from",
+    b"SIZE": "size",
+    b"SUBJECT": "subject",
+    b"TO": "first_to",
 }
 
 Criterion = tuple[bytes, bool]  # name, and whether it is reversed
-Message = tuple[Candidate, sqlite3.Row]
 
 
 def criterion(parser: Parser) -> Criterion:
@@ -37,30 +37,22 @@ def criterion(parser: Parser) -> Criterion:
 
 def sort(selected: Selected, found: list[Candidate], criteria: list[Criterion]) -> list[Candidate]:
     """Return messages, given in order of their numbers, sorted (section 3)."""
-    messages = with_keys(selected, found)
+    messages = list(zip(keys(selected, found, [KEYS[name] for name, _ in criteria]), found, strict=True))
     # The last criterion first: sorting is stable, reversed too, so ties keep their order.
-    for name, reverse in reversed(criteria):
-        messages.sort(key=_by(KEYS[name]), reverse=reverse)
-    return [one for one, _ in messages]
+    for place, (_, reverse) in reversed(list(enumerate(criteria, 1))):
+        messages.sort(key=lambda message, place=place: message[0][place], reverse=reverse)  # type: ignore[misc]
+    return [one for _, one in messages]
 
 
-def _by(key: Callable[[Candidate, sqlite3.Row], int | str]) -> Callable[[Message], int | str]:
-    return lambda message: key(*message)
-
-
-def with_keys(selected: Selected, found: list[Candidate]) -> list[Message]:
-    """Return messages, given in order, with their rows of keys, read in the transaction in which they were found.
-
-    A message without Date counts as sent when it arrived (section 2.2).
-    """
+def keys(selected: Selected, found: list[Candidate], columns: list[str]) -> list[tuple[Any, ...]]:
+    """Return UID and these columns of messages given in order, read in the transaction in which they were found."""
     if not found:
         return []
     query = (
-        "SELECT uid, coalesce(sent, date) AS sent, ordering.*"
+        f"SELECT uid, {', '.join(columns)}"
         " FROM message JOIN content ON content.key = message.content JOIN ordering USING (content)"
         " WHERE mailbox = ? AND uid BETWEEN ? AND ?"
     )
-    reader = selected.db.cursor()
-    reader.row_factory = sqlite3.Row
-    rows = {row["uid"]: row for row in reader.execute(query, (selected.key, found[0].uid, found[-1].uid))}
-    return [(one, rows[one.uid]) for one in found]
+    rows = selected.db.execute(query, (selected.key, found[0].uid, found[-1].uid))
+    by_uid = {row[0]: row for row in rows}
+    return [by_uid[one.uid] for one in found]

@@ -1,9 +1,14 @@
 """STATUS, by itself and with LIST (RFC 9051 section 6.3.11, RFC 5819)."""
 
+from typing import Any
+
 from .. import database
 from .grammar import BadCommand, Parser
 from .session import CONDSTORE, Session
 from .verbs import APPEND_MAX
+
+# These take time for each message, and say the same as long as the mailbox has the same HIGHESTMODSEQ.
+COUNTS = (b"MESSAGES", b"UNSEEN", b"DELETED", b"SIZE")
 
 COUNT = "SELECT count(*) FROM message WHERE mailbox = ?"
 
@@ -35,7 +40,19 @@ def status_answer(session: Session, name: str, items: list[bytes]) -> bytes:
     if b"HIGHESTMODSEQ" in items:
         session.enabled.add(CONDSTORE)
     with database.reading(session.db):
-        values = [session.db.execute(STATUS[item], (key,)).fetchone()[0] for item in items]
+        modseq = session.db.execute(STATUS[b"HIGHESTMODSEQ"], (key,)).fetchone()[0]
+        counts = session.counts.setdefault(key, {})
+        if counts.get(b"HIGHESTMODSEQ") != modseq:
+            counts.clear()
+            counts[b"HIGHESTMODSEQ"] = modseq
+        values: list[Any] = []
+        for item in items:
+            value = counts.get(item)
+            if value is None:
+                value = session.db.execute(STATUS[item], (key,)).fetchone()[0]
+            if item in COUNTS:
+                counts[item] = value
+            values.append(value)
     pairs = [
         b"%b (F%b)" % (item, value.hex().encode()) if item == b"MAILBOXID" else b"%b %d" % (item, value)
         for item, value in zip(items, values, strict=True)

@@ -4,10 +4,23 @@ A thread can be as deep as a mailbox has messages, so nothing here recurses.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from .search import Candidate
 from .session import Selected
-from .sort import Message, with_keys
+from .sort import SENT, keys
+
+
+class Message(NamedTuple):
+    """What threads are made of; texts and ids are those of order.py."""
+
+    number: int
+    uid: int
+    sent: int  # seconds since 1970
+    subject: str
+    reply: bool
+    message_id: bytes
+    references: bytes
 
 
 class Thread:
@@ -50,9 +63,9 @@ class Thread:
 def ordered_subject(selected: Selected, found: list[Candidate]) -> list[Thread]:
     """Return threads of one base subject each: the oldest message, and all others below it (section 3)."""
     subjects: dict[str, Thread] = {}
-    for message in sorted(with_keys(selected, found), key=_sent):
+    for message in sorted(_messages(selected, found), key=_sent):
         thread = Thread(message)
-        root = subjects.setdefault(message[1]["subject"], thread)
+        root = subjects.setdefault(message.subject, thread)
         if root is not thread:
             thread.put_below(root)
     return list(subjects.values())
@@ -60,7 +73,7 @@ def ordered_subject(selected: Selected, found: list[Candidate]) -> list[Thread]:
 
 def references(selected: Selected, found: list[Candidate]) -> list[Thread]:
     """Return the threads of REFERENCES (section 3); the numbers are those of its steps."""
-    threads = _linked(with_keys(selected, found))  # 1
+    threads = _linked(_messages(selected, found))  # 1
     roots = [thread for thread in threads if thread.parent is None]  # 2
     roots = _pruned(roots)  # 3
     _sort_below(roots)
@@ -70,8 +83,13 @@ def references(selected: Selected, found: list[Candidate]) -> list[Thread]:
     return sorted(roots, key=lambda thread: _sent(thread.first()))
 
 
+def _messages(selected: Selected, found: list[Candidate]) -> list[Message]:
+    rows = keys(selected, found, [SENT, "subject", "reply", "message_id", "refs"])
+    return [Message(one.number, *row) for one, row in zip(found, rows, strict=True)]
+
+
 def _sent(message: Message) -> tuple[int, int]:
-    return message[1]["sent"], message[0].number
+    return message.sent, message.number
 
 
 def _linked(messages: list[Message]) -> list[Thread]:
@@ -86,7 +104,7 @@ def _linked(messages: list[Message]) -> list[Thread]:
         return by_id[message_id]
 
     for message in messages:
-        message_id = message[1]["message_id"]
+        message_id = message.message_id
         if message_id and named(message_id).message is None:
             thread = named(message_id)
             thread.message = message
@@ -94,7 +112,7 @@ def _linked(messages: list[Message]) -> list[Thread]:
             thread = Thread(message)
             threads.append(thread)
         above = None
-        for reference in message[1]["refs"].split():
+        for reference in message.references.split():
             below = named(reference)
             if above is not None and below.parent is None:
                 below.put_below(above)
@@ -148,28 +166,28 @@ def _by_subject(roots: list[Thread]) -> list[Thread]:
     """Put roots of one subject together: replies below what they reply to, others side by side below a dummy."""
     subjects: dict[str, Thread] = {}
     for thread in roots:
-        row = thread.first()[1]
-        there = subjects.get(row["subject"])
+        subject = thread.first().subject
+        there = subjects.get(subject)
         if there is None or _better(thread, there):
-            subjects[row["subject"]] = thread
+            subjects[subject] = thread
     together = []
     for thread in roots:
         if thread.parent is not None:
             continue  # put somewhere already
-        row = thread.first()[1]
-        there = subjects[row["subject"]]
-        if not row["subject"] or there is thread:
+        first = thread.first()
+        there = subjects[first.subject]
+        if not first.subject or there is thread:
             together.append(thread)
         elif there.message is None:
             for one in thread.children[:] if thread.message is None else [thread]:
                 one.put_below(there)
-        elif row["reply"] and not there.first()[1]["reply"]:
+        elif first.reply and not there.first().reply:
             thread.put_below(there)
         else:
             dummy = Thread()
             there.put_below(dummy)
             thread.put_below(dummy)
-            subjects[row["subject"]] = dummy
+            subjects[first.subject] = dummy
     return [thread for thread in dict.fromkeys([*together, *subjects.values()]) if thread.parent is None]
 
 
@@ -177,7 +195,7 @@ def _better(thread: Thread, there: Thread) -> bool:
     """Tell whether a thread stands for its subject rather than the one that does so far (step 5.B)."""
     if there.message is not None and thread.message is None:
         return True
-    return bool(there.first()[1]["reply"] and not thread.first()[1]["reply"])
+    return bool(there.first().reply and not thread.first().reply)
 
 
 def answer(threads: list[Thread], by_uid: bool) -> str:
@@ -194,7 +212,7 @@ def answer(threads: list[Thread], by_uid: bool) -> str:
             if one.message is not None:
                 if parts[-1] != "(":
                     parts.append(" ")
-                parts.append(str(one.message[0].uid if by_uid else one.message[0].number))
+                parts.append(str(one.message.uid if by_uid else one.message.number))
             if len(one.children) == 1:
                 waiting.append(one.children[0])
             else:
