@@ -7,7 +7,7 @@ from .. import database
 from ..command import Fields, copy_id, is_flag
 from .fetch import Fetch, cut
 from .grammar import BadCommand, Parser, SequenceSet
-from .search import Candidate, Search
+from .search import Found, Search
 from .session import CONDSTORE, QRESYNC, REV2, SYSTEM_FLAGS, No, Ranges, Selected, Session, merged, uid_set
 from .sort import criterion
 from .sort import sort as sorted_by
@@ -154,7 +154,7 @@ class _Result:
             raise BadCommand("Unknown result option")
         return name
 
-    def answer(self, found: list[Candidate], with_modseq: bool) -> None:
+    def answer(self, found: list[Found], with_modseq: bool) -> None:
         """Send the result, and save it for "$" if that is asked for."""
         if self.options is None:
             parts = [self.plain, *(str(self._number(one)) for one in found)]
@@ -177,11 +177,11 @@ class _Result:
                 parts.append(f"MODSEQ {max(one.modseq for one in shown)}")
             self.session.untagged(" ".join(parts).encode())
 
-    def _number(self, one: Candidate) -> int:
+    def _number(self, one: Found) -> int:
         number: int = one.uid if self.by_uid else one.number
         return number
 
-    def _ends(self, found: list[Candidate]) -> dict[str, Candidate]:
+    def _ends(self, found: list[Found]) -> dict[str, Found]:
         """Return what MIN and MAX stand for: of SORT, the first and the last in its order (RFC 5267 section 3)."""
         assert self.options is not None
         ends = {"MIN": 0, "MAX": -1}

@@ -8,7 +8,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import text
 from .grammar import BadCommand, Parser, SequenceSet
@@ -52,6 +52,14 @@ class Candidate:
         query = f"SELECT {column} FROM text WHERE content = ?"
         found: str = self.db.execute(query, (self.content,)).fetchone()[0]
         return found
+
+
+class Found(NamedTuple):
+    """A message that SEARCH has found: little, for they may be all there are."""
+
+    number: int
+    uid: int
+    modseq: int
 
 
 COLUMNS = (
@@ -174,7 +182,7 @@ class Search:
         uids = {uid for _, uid, _ in self.selected.rows(ranges, "NULL")}
         return lambda one: one.uid in uids
 
-    def run(self, key: Key) -> list[Candidate]:
+    def run(self, key: Key) -> list[Found]:
         """Return the messages that the key lets through, in order."""
         db, selected = self.session.db, self.selected
         rows = selected.rows([(1, selected.known)], COLUMNS, "JOIN content ON content.key = message.content")
@@ -182,7 +190,7 @@ class Search:
         for row in rows:
             one = Candidate(db, selected, row)
             if key(one):
-                found.append(one)
+                found.append(Found(one.number, one.uid, one.modseq))
         return found
 
 

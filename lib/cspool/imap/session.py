@@ -19,7 +19,7 @@ from .connection import Connection
 from .grammar import BadCommand, SequenceSet
 
 SYSTEM_FLAGS = r"\Answered \Flagged \Deleted \Seen \Draft"
-IDS_MAX = 100_000  # message ids in one change; more become several
+IDS_MAX = 10_000  # message ids in one change; more become several, one after the other in memory
 
 # What ENABLE knows (RFC 5161), beside CONDSTORE, which other commands can enable too.
 CONDSTORE, QRESYNC, UTF8, REV2 = "CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4REV2"

@@ -1,9 +1,10 @@
 """SORT (RFC 5256, RFC 5957): by keys that lie ready in the database."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from .grammar import BadCommand, Parser
-from .search import Candidate
+from .search import Found
 from .session import Selected
 
 # Columns of message, content and ordering. One without Date counts as sent when it arrived (section 2.2).
@@ -35,7 +36,7 @@ def criterion(parser: Parser) -> Criterion:
     return name, reverse
 
 
-def sort(selected: Selected, found: list[Candidate], criteria: list[Criterion]) -> list[Candidate]:
+def sort(selected: Selected, found: list[Found], criteria: list[Criterion]) -> list[Found]:
     """Return messages, given in order of their numbers, sorted (section 3)."""
     messages = list(zip(keys(selected, found, [KEYS[name] for name, _ in criteria]), found, strict=True))
     # The last criterion first: sorting is stable, reversed too, so ties keep their order.
@@ -44,15 +45,17 @@ def sort(selected: Selected, found: list[Candidate], criteria: list[Criterion]) 
     return [one for _, one in messages]
 
 
-def keys(selected: Selected, found: list[Candidate], columns: list[str]) -> list[tuple[Any, ...]]:
-    """Return UID and these columns of messages given in order, read in the transaction in which they were found."""
+def keys(selected: Selected, found: list[Found], columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield UID and these columns of messages given in order, read in the transaction in which they were found."""
     if not found:
-        return []
+        return
     query = (
         f"SELECT uid, {', '.join(columns)}"
         " FROM message JOIN content ON content.key = message.content JOIN ordering USING (content)"
-        " WHERE mailbox = ? AND uid BETWEEN ? AND ?"
+        " WHERE mailbox = ? AND uid BETWEEN ? AND ? ORDER BY uid"
     )
-    rows = selected.db.execute(query, (selected.key, found[0].uid, found[-1].uid))
-    by_uid = {row[0]: row for row in rows}
-    return [by_uid[one.uid] for one in found]
+    place = 0
+    for row in selected.db.execute(query, (selected.key, found[0].uid, found[-1].uid)):
+        if row[0] == found[place].uid:
+            place += 1
+            yield row

@@ -6,7 +6,7 @@ A thread can be as deep as a mailbox has messages, so nothing here recurses.
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .search import Candidate
+from .search import Found
 from .session import Selected
 from .sort import SENT, keys
 
@@ -60,7 +60,7 @@ class Thread:
         return one.message
 
 
-def ordered_subject(selected: Selected, found: list[Candidate]) -> list[Thread]:
+def ordered_subject(selected: Selected, found: list[Found]) -> list[Thread]:
     """Return threads of one base subject each: the oldest message, and all others below it (section 3)."""
     subjects: dict[str, Thread] = {}
     for message in sorted(_messages(selected, found), key=_sent):
@@ -71,7 +71,7 @@ def ordered_subject(selected: Selected, found: list[Candidate]) -> list[Thread]:
     return list(subjects.values())
 
 
-def references(selected: Selected, found: list[Candidate]) -> list[Thread]:
+def references(selected: Selected, found: list[Found]) -> list[Thread]:
     """Return the threads of REFERENCES (section 3); the numbers are those of its steps."""
     threads = _linked(_messages(selected, found))  # 1
     roots = [thread for thread in threads if thread.parent is None]  # 2
@@ -83,7 +83,7 @@ def references(selected: Selected, found: list[Candidate]) -> list[Thread]:
     return sorted(roots, key=lambda thread: _sent(thread.first()))
 
 
-def _messages(selected: Selected, found: list[Candidate]) -> list[Message]:
+def _messages(selected: Selected, found: list[Found]) -> list[Message]:
     rows = keys(selected, found, [SENT, "subject", "reply", "message_id", "refs"])
     return [Message(one.number, *row) for one, row in zip(found, rows, strict=True)]
 
