@@ -1,7 +1,7 @@
 # make             set up .venv with the two packages that the tools import
 # make demo        show the whole suite at work, in a scratch directory (LISTEN=1, MAIL=files)
 # make check       all tests (CSPOOL_CORPUS=directory: also on the mail there)
-# make bench       what things cost, beside what they could cost and what others take (MESSAGES=1000)
+# make bench       what things cost, beside what they could cost and what others take (MESSAGES=1000, minutes)
 # make lint        style, types, shell, manual pages, known faults of what is imported
 # make install     PREFIX=/usr/local DESTDIR= PYTHON=python3 (which must have PyNaCl and docopt)
 # make dist        a release archive

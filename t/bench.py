@@ -10,7 +10,6 @@ own.
 
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -46,6 +45,13 @@ IMAP = {
     "STORE of all": "STORE 1:* %FLAGS.SILENT (all)",
     "APPEND": None,
 }
+# In a small process of its own, for what a process had before exec counts as well.
+MEASURE = """
+import resource, subprocess, sys, time
+begun = time.perf_counter()
+subprocess.run(sys.argv[1], shell=True, check=True)
+print(time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 SIGNS = "+-+-"  # of STORE, in turn: what is set already would cost nothing; the first time is not counted
 
 
@@ -73,15 +79,20 @@ class Bench:
         return False
 
     def run(self, command, stdin=None, **options):
-        """Run a shell command; return how long it took, and the largest of its processes, in octets."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        """Run a shell command; return how long it took."""
         begun = time.perf_counter()
         subprocess.run(
             command, shell=True, check=True, stdin=stdin, cwd=self.directory, env=self.environment, **options
         )
-        took = time.perf_counter() - begun
-        self.memory = max(before.ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) << 10
-        return took
+        return time.perf_counter() - begun
+
+    def apply(self):
+        """Fetch and apply; return how long it took. `memory` is the largest of the processes, in octets."""
+        command = [sys.executable, "-c", MEASURE, "cspool-fetch | cspool-apply"]
+        done = subprocess.run(command, check=True, cwd=self.directory, env=self.environment, stdout=subprocess.PIPE)
+        took, kibibytes = done.stdout.split()
+        self.memory = int(kibibytes) << 10
+        return float(took)
 
     # What is there
 
@@ -142,7 +153,7 @@ class Bench:
         seal = "cspool-seal --maildir=mail --from=laptop/key --to=laptop/key.pub"
         both = self.run(f"cspool-mkspool other && {seal} | cspool-append other")
         self.say("bulk", "seal | append", both, "bare sealing", sealing)
-        applied = self.run("cspool-fetch | cspool-apply")
+        applied = self.apply()
         self.say("bulk", "fetch | apply", applied, "bare opening", opening)
         log = sum(path.stat().st_size for path in (self.directory / "spool").glob("*.log"))
         disk = sum(path.stat().st_size for path in (self.directory / "laptop").glob("mail.db*"))
@@ -242,19 +253,22 @@ class Bench:
         """Return what each message costs in a database of this size: microseconds, peak octets, octets on disk."""
         self.prepare()
         sealed = self.run("cspool-seal --maildir=mail --from=laptop/key --to=laptop/key.pub | cspool-append")
-        costs = {"seal | append": sealed, "fetch | apply": self.run("cspool-fetch | cspool-apply")}
+        costs = {"seal | append": sealed, "fetch | apply": self.apply()}
         disk = sum(path.stat().st_size for path in (self.directory / "laptop").glob("mail.db*"))
         client = Client("cspool-imapd --preauth", self)
         client.do(IMAP["SELECT"], b"")
         for what, line in IMAP.items():
+            if what == "SORT":
+                reading = client.peak()
             if what.endswith("of all") or what in GROWS:
                 costs[what] = client.best_of(line, b"")
-        peak = int(Path(f"/proc/{client.server.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) << 10
+        peak = client.peak()
         client.close()
         costs = {what: seconds / self.count * 1e6 for what, seconds in costs.items()}
         return costs, {
             "apply, peak MB": self.memory / 1e6,
-            "imapd, peak MB": peak / 1e6,
+            "imapd, peak MB, FETCH and SEARCH": reading / 1e6,
+            "imapd, peak MB, all of these": peak / 1e6,
             "disk / mail": disk / self.octets,
         }
 
@@ -300,13 +314,13 @@ def listening(pid):
 
 
 def growth(sizes):
-    """Print what a message costs in databases of these sizes, with bars that are to be of one length."""
+    """Print, and return, what a message costs in databases of these sizes, with bars that are to be of one length."""
     found = {}
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="cspool-bench.") as directory:
             found[size] = Bench(directory, size).grow()
     print(
-        f"{'growth':8} {'microseconds a message at':32}"
+        f"{'growth':8} {'microseconds a message at':33}"
         + "".join(f"{size:>10,}" for size in sizes)
         + "   the last to the first"
     )
@@ -314,13 +328,14 @@ def growth(sizes):
         costs = [found[size][0][what] for size in sizes]
         ratio = costs[-1] / costs[0]
         print(
-            f"{'growth':8} {what:32}"
+            f"{'growth':8} {what:33}"
             + "".join(f"{cost:10.2f}" for cost in costs)
             + f"   {ratio:5.2f} "
             + "#" * round(20 * ratio)
         )
     for what in found[sizes[0]][1]:
-        print(f"{'growth':8} {what:32}" + "".join(f"{found[size][1][what]:10.2f}" for size in sizes))
+        print(f"{'growth':8} {what:33}" + "".join(f"{found[size][1][what]:10.2f}" for size in sizes))
+    return found
 
 
 class Client:
@@ -357,6 +372,10 @@ class Client:
         assert answer.startswith(b"a OK"), (line, answer)
         return time.perf_counter() - begun
 
+    def peak(self):
+        """Return the most memory that the server has had, in octets."""
+        return int(Path(f"/proc/{self.server.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) << 10
+
     def close(self):
         self.server.stdin.write(b"z LOGOUT\r\n")
         self.server.stdin.close()
@@ -379,10 +398,11 @@ def main(arguments):
             print()
         if bench.left_out:
             print("not installed, and left out:", ", ".join(sorted(set(bench.left_out))))
-        growth([count, 10 * count])
+        grown = growth([count, 10 * count, 100 * count])
         if "--json" in arguments:
             names = ("section", "what", "seconds", "beside", "of_that")
-            print(json.dumps([dict(zip(names, row, strict=True)) for row in bench.results]))
+            rows = [dict(zip(names, row, strict=True)) for row in bench.results]
+            print(json.dumps({"steps": rows, "growth": grown}))
 
 
 if __name__ == "__main__":

@@ -38,6 +38,13 @@ def test_short_work_is_not(monkeypatch):
     assert shown(Terminal(), (3, 3), (3, 3), monkeypatch=monkeypatch) == ""
 
 
+def test_what_has_an_end_that_nobody_knows(monkeypatch):
+    calls = [(1000, None), (2000, None), (2500, 2500)]
+    assert shown(Terminal(), *calls, monkeypatch=monkeypatch) == (
+        "cspool-apply: 1,000\rcspool-apply: 2,000\rcspool-apply: 2,500 of 2,500\n"
+    )
+
+
 def test_nor_is_any_in_a_log(monkeypatch):
     assert shown(io.StringIO(), (1000, 100_000), (100_000, 100_000), monkeypatch=monkeypatch) == ""
 

@@ -82,11 +82,14 @@ class Progress:
     def __init__(self) -> None:
         self.begun = False
 
-    def __call__(self, done: int, all_: int) -> None:
-        if sys.stderr and sys.stderr.isatty() and (done < all_ or self.begun):
+    def __call__(self, done: int, all_: int | None) -> None:
+        """Say it; `all_` is None where nobody can know it, and as many as are done at the end."""
+        more = all_ is None or done < all_
+        if sys.stderr and sys.stderr.isatty() and (more or self.begun):
+            shown = f"{done:,}" if all_ is None else f"{done:,} of {all_:,}"
             # Back to the start of the line, where an error would be written over it.
-            print(f"{name()}: {done:,} of {all_:,}", end="\r" if done < all_ else "\n", file=sys.stderr, flush=True)
-            self.begun = done < all_
+            print(f"{name()}: {shown}", end="\r" if more else "\n", file=sys.stderr, flush=True)
+            self.begun = more
 
 
 def number(option: str, text: str | None) -> int | None:
