@@ -4,6 +4,7 @@ ENVELOPE, BODYSTRUCTURE and PREVIEW lie ready in the database. A message is
 parsed only for BODY and for sections that name a part.
 """
 
+import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -21,6 +22,8 @@ MACROS = {
 
 CONTENT = "JOIN content ON content.key = message.content"
 OCTETS = "JOIN octets ON octets.content = message.content"
+
+_BETWEEN_FIELDS = re.compile(rb"\n(?![ \t])")
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -323,16 +326,16 @@ def header_fields(section: Section) -> Callable[[bytes], bytes]:
 
     @lru_cache(1000)  # headers are full of the same names
     def wanted(name: bytes) -> bool:
+        if name.startswith((b" ", b"\t")) or b"\n" in name:
+            return False  # no field: a line without a colon, or what goes on from nothing
         return (name.rstrip(b" \t").lower() in names) is chosen
 
     def choose(header: bytes) -> bytes:
-        kept, keep = [], False
-        for line in header.split(b"\n"):
-            if not line.startswith((b" ", b"\t")):
-                name, colon, _ = line.partition(b":")
-                keep = bool(colon) and wanted(name)
-            if keep:
-                kept.append(line)
+        kept = []
+        for field in _BETWEEN_FIELDS.split(header):
+            name, colon, _ = field.partition(b":")
+            if colon and wanted(name):
+                kept.append(field)
         found = b"\n".join(kept)
         # A message may end within its header, and without a line end.
         return found + (b"\n\r\n" if found.endswith(b"\r") else b"\r\n\r\n" if found else b"\r\n")
