@@ -1,7 +1,7 @@
 # make             set up .venv with the two packages that the tools import
 # make demo        show the whole suite at work, in a scratch directory (LISTEN=1, MAIL=files)
 # make check       all tests (CSPOOL_CORPUS=directory: also on the mail there)
-# make bench       what things cost, beside what they could cost and what others take (MESSAGES=1000, minutes)
+# make bench       what things cost, beside what they could cost and what others take (MESSAGES=10000; minutes)
 # make lint        style, types, shell, manual pages, known faults of what is imported
 # make install     PREFIX=/usr/local DESTDIR= PYTHON=python3 (which must have PyNaCl and docopt)
 # make dist        a release archive
@@ -23,7 +23,7 @@ MODULES := $(wildcard lib/cspool/*.py lib/cspool/*/*.py)
 ifneq ($(origin MAIL),command line)
 MAIL =
 endif
-MESSAGES = 1000
+MESSAGES = 10000
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 # The tools run from the tree with this in front of PATH.

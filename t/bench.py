@@ -1,6 +1,6 @@
 """Benchmarks: what each thing costs, beside what it could cost at best and what others take, all in one run.
 
-Usage: python t/bench.py [MESSAGES] [--json]     (make bench MESSAGES=1000)
+Usage: python t/bench.py [MESSAGES] [--json]     (make bench MESSAGES=10000)
 
 Numbers of one machine say little, so what counts are the ratios. Peers that
 are not installed (age, gpg, dovecot, mbsync) are left out, by name. The mail
@@ -71,6 +71,11 @@ class Bench:
         self.results.append((section, what, seconds, beside, of_that))
         ratio = f"  {seconds / of_that:6.2f} x {beside}" if beside else ""
         print(f"{section:8} {what:32} {show(seconds):>12}{ratio}", flush=True)
+
+    def say_bulk(self, what, seconds, beside, of_that):
+        self.say("bulk", what, seconds, beside, of_that)
+        messages, octets = self.count / seconds, self.octets / 1e6 / seconds
+        print(f"         {messages:,.0f} messages and {octets:,.1f} MB a second", flush=True)
 
     def has(self, program):
         if shutil.which(program) or os.path.exists(program):
@@ -147,14 +152,15 @@ class Bench:
     def bulk(self):
         sealing, opening = self.cryptography()
         sealed = self.run("cspool-seal --maildir=mail --from=laptop/key --to=laptop/key.pub > stream")
-        self.say("bulk", "cspool-seal", sealed, "bare sealing", sealing)
+        self.say_bulk("cspool-seal", sealed, "bare sealing", sealing)
         appended = self.run("cspool-append < stream")
-        self.say("bulk", "cspool-append", appended, "write, sync", self.write_and_sync())
+        self.say_bulk("cspool-append", appended, "write, sync", self.write_and_sync())
         seal = "cspool-seal --maildir=mail --from=laptop/key --to=laptop/key.pub"
         both = self.run(f"cspool-mkspool other && {seal} | cspool-append other")
-        self.say("bulk", "seal | append", both, "bare sealing", sealing)
+        self.say_bulk("seal | append", both, "bare sealing", sealing)
+        self.say_bulk("cspool-fetch", self.run("cspool-fetch > fetched"), "write, sync", self.write_and_sync())
         applied = self.apply()
-        self.say("bulk", "fetch | apply", applied, "bare opening", opening)
+        self.say_bulk("fetch | apply", applied, "bare opening", opening)
         log = sum(path.stat().st_size for path in (self.directory / "spool").glob("*.log"))
         disk = sum(path.stat().st_size for path in (self.directory / "laptop").glob("mail.db*"))
         print(f"         apply: peak {self.memory / 1e6:,.0f} MB")
@@ -389,7 +395,7 @@ def show(seconds):
 
 def main(arguments):
     numbers = [int(one) for one in arguments if one.isdigit()]
-    count = numbers[0] if numbers else 1000
+    count = numbers[0] if numbers else 10_000
     with tempfile.TemporaryDirectory(prefix="cspool-bench.") as directory:
         bench = Bench(directory, count)
         bench.prepare()
@@ -398,7 +404,7 @@ def main(arguments):
             print()
         if bench.left_out:
             print("not installed, and left out:", ", ".join(sorted(set(bench.left_out))))
-        grown = growth([count, 10 * count, 100 * count])
+        grown = growth([max(1, count // 10), count, 10 * count])
         if "--json" in arguments:
             names = ("section", "what", "seconds", "beside", "of_that")
             rows = [dict(zip(names, row, strict=True)) for row in bench.results]
