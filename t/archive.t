@@ -7,6 +7,12 @@ seal="cspool-seal --to='$HOME/laptop/key.pub'"
 moved_in() { on laptop pipe "$1 | cspool-append && cspool-sync"; }
 flags() { on laptop imap "a SELECT $1" 'b FETCH 1:* (FLAGS INTERNALDATE)' | sed -n 's/^\* [0-9]* FETCH //p' | sed 's/\\Recent *//; s/ )/)/'; }
 subjects() { on laptop imap "a SELECT $1" 'b FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT)]' | sed -n 's/^Subject: //p' | xargs; }
+octets() { python3 -c 'import json, sys; [print(json.loads(line)["octets"], end="") for line in sys.stdin]'; }
+mailboxes_as_subjects() {
+	python3 -c 'import json, sys
+rows = [json.loads(line) for line in sys.stdin]
+print(*sorted(row["command"]["mailbox"] for row in rows if "Subject: %s\n" % row["command"].get("mailbox") in row["octets"]))'
+}
 
 # An mbox.
 printf 'From bob@example.org Fri Jul  8 12:08:34 2011
@@ -18,7 +24,9 @@ X-Status: AF
 >>From here twice,
 > From not at all.
 
-From is no line here? It is: an empty line is before it.
+From here on it says no date, and is text.
+
+From carol@example.org  Sat Jul  9 12:08 +0200 2011
 Subject: two
 
 the last line
@@ -28,7 +36,11 @@ is "$(subjects Old)" "one two" "has become a mailbox"
 is "$(flags Old | head -n 1)" '(FLAGS (\Answered \Flagged \Seen) INTERNALDATE " 8-Jul-2011 12:08:34 +0000")' "with flags and time"
 ok "unquoted" sh -c "CSPOOL_HOME=$HOME/laptop cspool-export --mbox --mailbox=Old | grep -q '^>From here it is quoted'"
 on laptop cspool-export --mbox --mailbox=Old >again
-is "$(sed '/^From /d' again)" "$(sed '/^From /d' mbox)" "and back, octet for octet"
+is "$(sed '/^From .*20/d' again)" "$(sed '/^From .*20/d; s/^From here/>&/' mbox)" "and back, octet for octet"
+is "$(flags Old | tail -n 1)" '(FLAGS () INTERNALDATE " 9-Jul-2011 10:08:00 +0000")' "and the other one's time, of its zone"
+printf 'From a\n\n>From b is its first line\n\nFrom c\nSubject: x\n\ny\n' >undated
+is "$(on laptop pipe "$seal --mbox <undated | CSPOOL_HOME=$HOME/laptop cspool-open" | octets)" "$(printf '\nFrom b is its first line\nSubject: x\n\ny')" \
+	"where the first line says no date, none has to"
 expect "twice is once" 0 '' '' moved_in "$seal --mbox --mailbox=Old <mbox"
 is "$(subjects Old)" "one two" "the same two"
 expect "no mbox" 66 '' 'cspool-seal: standard input: no mbox *' on laptop pipe "echo x | $seal --mbox"
@@ -77,6 +89,47 @@ on laptop imap 'a SELECT INBOX' 'b STORE 1 +FLAGS (\Seen)' 'c STORE 2 +FLAGS (\D
 expect "what has changed" 0 '' '' on laptop cspool-export --maildir=written
 is "$(cd written/INBOX/cur && echo * | sed 's/[0-9.]*[0-9a-f]*\.cspool/F/')" "F:2,S foreign" "is: a flag, a message that is gone; and foreign files stay"
 is "$(find written/Lists -type f -path '*cur*')" "" "and a mailbox that is gone"
+# Names that no folder can have, one for each mailbox, and back again.
+long=$(printf 'x%.0s' $(seq 300))
+for name in .foo %2efoo %63ur cur a a/dovecot-keywords "b/${long}1" "b/${long}2" ..; do
+	printf 'Subject: %s\n\n.\n' "$name" | on laptop pipe "$seal --mailbox='$name' | cspool-append" || echo "not $name"
+done
+on laptop cspool-sync
+expect "odd names" 0 '' '' on laptop cspool-export --maildir=odd
+expect "and once more" 0 '' '' on laptop cspool-export --maildir=odd
+is "$(cat odd/*/cur/* odd/*/*/cur/* | sed -n 's/^Subject: //p' | grep -E '^([.%]|cur|a|b)' | sort | uniq -c | wc -l)" 9 "have a folder each"
+is "$(on laptop pipe "$seal --maildir=odd | CSPOOL_HOME=$HOME/laptop cspool-open" | mailboxes_as_subjects)" \
+	"%2efoo %63ur .. .foo a a/dovecot-keywords cur" "and become the same mailboxes again"
+
+# What must not pass in silence.
+mkdir -p closed/sub
+if [ "$(id -u)" != 0 ]; then
+	chmod 0 closed/sub
+	expect "a folder that cannot be read" 77 '' 'cspool-seal: closed/sub: permission denied' on laptop pipe "$seal --maildir=closed"
+fi
+expect "two at a time" 75 '' 'cspool-export: odd: another cspool-export is at work' \
+	flock odd env CSPOOL_HOME="$HOME/laptop" cspool-export --maildir=odd
+mkdir -p odd/.index && echo x >odd/.index/x
+is "$(on laptop pipe "$seal --maildir=odd | CSPOOL_HOME=$HOME/laptop cspool-open" | grep -c index)" 0 "what is hidden and no Maildir is no mail"
+echo half >"odd/a/tmp/1.$(printf 'a%.0s' $(seq 32)).cspool:2,S"
+expect "what a run that was killed has left" 0 '' '' on laptop cspool-export --maildir=odd
+is "$(find odd/a/tmp -type f)" "" "is removed"
+on laptop imap 'a DELETE a/dovecot-keywords' >/dev/null
+on laptop cspool-export --maildir=odd
+ok "and so is the folder of a mailbox that is gone" test ! -e odd/a/%64ovecot-keywords -a -e odd/a/cur
+expect "a name that is none" 65 '' 'cspool-export: not a mailbox name: *' on laptop cspool-export --mbox --mailbox=a//b
+expect "INBOX in any case" 0 '*Subject*' '' on laptop cspool-export --mbox --mailbox=inbox
+expect "an option without a value" 66 '' 'cspool-seal: : no such directory' on laptop pipe "$seal --maildir= </dev/null"
+
+# Long ones.
+mkdir long && printf 'Subject: 1\n\n1\n' >long/1 && truncate -s 3G long/2 && printf 'Subject: 3\n\n3\n' >long/3
+expect "a message that is too long is left out" 65 '' 'cspool-seal: long/2: left out: longer than the 64 MiB *' \
+	on laptop pipe "ulimit -v 1000000; $seal --maildir=long >stream"
+is "$(on laptop pipe 'cspool-open <stream | grep -c Subject')" 2 "and the others are there"
+expect "so in an mbox" 65 '' 'cspool-seal: message 2: left out: longer than the 64 MiB *' on laptop pipe "ulimit -v 1000000;
+	(printf 'From a Wed Dec 02 08:05:00 2020\nSubject: 1\n\n1\n\nFrom a Wed Dec 02 08:05:00 2020\n'; head -c 300M /dev/zero
+	printf '\n\nFrom a Wed Dec 02 08:05:00 2020\nSubject: 3\n\n3\n') | $seal --mbox >stream"
+is "$(on laptop pipe 'cspool-open <stream | grep -c Subject')" 2 "and the others are there"
 
 # All of the corpus, in, out and in again.
 n=$(find "$corpus" -type f | wc -l)
