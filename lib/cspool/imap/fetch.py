@@ -324,17 +324,18 @@ def header_fields(section: Section) -> Callable[[bytes], bytes]:
     names = frozenset(name.lower() for name in section.names)
     chosen = section.what == b"HEADER.FIELDS"
 
-    @lru_cache(1000)  # headers are full of the same names
     def wanted(name: bytes) -> bool:
         if name.startswith((b" ", b"\t")) or b"\n" in name:
             return False  # no field: a line without a colon, or what goes on from nothing
         return (name.rstrip(b" \t").lower() in names) is chosen
 
+    remembered = lru_cache(1000)(wanted)  # headers are full of the same names, none of them long
+
     def choose(header: bytes) -> bytes:
         kept = []
         for field in _BETWEEN_FIELDS.split(header):
             name, colon, _ = field.partition(b":")
-            if colon and wanted(name):
+            if colon and (remembered if len(name) < 80 else wanted)(name):
                 kept.append(field)
         found = b"\n".join(kept)
         # A message may end within its header, and without a line end.
