@@ -10,7 +10,7 @@ all of it is done, or nothing.
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from . import command, database, outbox, view
@@ -88,6 +88,9 @@ class _Whole(Replay):
     def commit(self) -> None:
         if self.db.in_transaction:
             self._save()
+
+    def refresh(self, folded: Iterable[bytes]) -> None:
+        """Not yet: what the log lacks is to be seen until it is in the outbox."""
 
     def _remember(self, contradiction: Contradiction, head: Head | None) -> None:
         pass

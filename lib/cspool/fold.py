@@ -249,7 +249,13 @@ class Layer:
 
     def _insert(self, message_id: bytes, content: int, date: int, mailbox: int, flags: str) -> None:
         """Put a message there; its row may exist already, because the other layer has it."""
-        if self.db.execute(self._get, (message_id,)).fetchone():
+        row = "SELECT content FROM message WHERE id = ?"
+        found = self.db.execute(row, (message_id,)).fetchone()
+        if found:
+            if self.number is not None:  # what the log says counts, and where it says it
+                update = "UPDATE message SET content = ?, date = ? WHERE id = ?"
+                self.db.execute(update, (content, date, message_id))
+                forget_unused(self.db, found[0])
             self._set(message_id, mailbox, flags)
         else:
             self.touched[message_id] = None
@@ -315,6 +321,12 @@ def computed(octets: bytes, root: message.Part) -> tuple[Fields, tuple[str, str]
     columns["sent"], columns["sent_day"] = text.sent(root.fields.get(b"date", b""))
     texts = text.header_text(octets[: root.body]), text.body_text(octets, root)
     return columns, texts, order.order(root.fields)
+
+
+def forget_unused(db: sqlite3.Connection, key: int) -> None:
+    """Remove a content that no message has any more."""
+    if not db.execute("SELECT 1 FROM message WHERE content = ?", (key,)).fetchone():
+        forget_content(db, key)
 
 
 def forget_content(db: sqlite3.Connection, key: int) -> None:

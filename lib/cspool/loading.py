@@ -10,7 +10,7 @@ that was cut off goes on where it was.
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import command, database, fold, frame, keys, message, outbox, state, tool, view
+from . import command, database, fold, frame, keys, message, outbox, state, tool
 from .command import FIRST, Fields
 from .errors import BadConfig, Contradiction, DataError, TryAgain
 from .fold import Layer
@@ -277,7 +277,7 @@ class Loading:
                 case "message":
                     touched += self._state_message(*columns)
                     if len(touched) >= BATCH:
-                        view.refresh(db, touched)
+                        self.replay.refresh(touched)
                         touched = []
         gone = [one for (one,) in db.execute(
             "SELECT id FROM message WHERE fold_mailbox NOTNULL AND id NOT IN (SELECT id FROM stated)")]  # fmt: skip
@@ -288,7 +288,7 @@ class Loading:
                 db.execute("DELETE FROM lost WHERE number = ?", (number,))
         db.execute("DELETE FROM stated")
         state.forget_records(db)
-        view.refresh(db, touched + gone)
+        self.replay.refresh(touched + gone)
 
     def _mailbox(self, mailbox_id: bytes) -> int:
         """Return the key of a mailbox, which may be new here."""
@@ -305,13 +305,14 @@ class Loading:
             return []  # lost
         db.execute("INSERT INTO stated VALUES (?)", (message_id,))
         mailbox = self._mailbox(mailbox_id)
-        fold_row = "SELECT fold_mailbox, fold_flags FROM message WHERE id = ?"
+        fold_row = "SELECT content, date, fold_mailbox, fold_flags FROM message WHERE id = ?"
         found = db.execute(fold_row, (message_id,)).fetchone()
-        if found == (mailbox, flags):
+        stated = (content, date, mailbox, flags)
+        if found == stated:
             return []
         if found:
-            update = "UPDATE message SET content = ?, fold_mailbox = ?, fold_flags = ? WHERE id = ?"
-            db.execute(update, (content, mailbox, flags, message_id))
+            update = "UPDATE message SET content = ?, date = ?, fold_mailbox = ?, fold_flags = ? WHERE id = ?"
+            db.execute(update, (*stated, message_id))
         else:
             db.execute(
                 "INSERT INTO message (id, content, date, fold_mailbox, fold_flags) VALUES (?, ?, ?, ?, ?)",

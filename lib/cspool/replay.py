@@ -9,7 +9,7 @@ them.
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from . import command, database, frame, keys, outbox, record, state, tool, view
 from .command import FIRST, Fields
@@ -117,12 +117,16 @@ class Replay:
         if not self.db.in_transaction:
             return
         self._save()
-        view.refresh(self.db, self.folded)
+        self.refresh(self.folded)
         self.db.execute("COMMIT")
         self.folded = {}
         self.progress(self.loading.reached if self.loading else self.number, self.last)
         if self.number >= self.last:
             self._report()
+
+    def refresh(self, folded: Iterable[bytes]) -> None:
+        """Make the view again of the messages whose fold has changed."""
+        view.refresh(self.db, folded)
 
     def _report(self) -> None:
         """Tell of what has been set aside and still is, and of what is lost: a `trust` may come long after it."""

@@ -57,9 +57,17 @@ def parts(db: sqlite3.Connection, number: int) -> Iterator[bytes]:
 
 
 def checkpoint(db: sqlite3.Connection) -> Iterator[bytes]:
-    """Yield the bodies of the records of a checkpoint at our cursor. The caller holds a transaction."""
+    """Yield the bodies of the records of a checkpoint at our cursor. The caller holds a transaction.
+
+    Raises DataError where it would not keep all that is needed: a fault, which must not drop mail.
+    """
     cursor = database.cursor(db)
     assert cursor.spool is not None and cursor.chain is not None
+    unknown = (
+        "SELECT 1 FROM message JOIN content ON content.key = content WHERE fold_mailbox NOTNULL AND number IS NULL"
+    )
+    if db.execute(unknown).fetchone():
+        raise DataError("no record is known of a message that is here: a new database is to be made from the spool")
     hashes = []
     for octets in parts(db, cursor.number):
         body = command.checkpoint_part(cursor.spool, octets)

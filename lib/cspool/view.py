@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from . import command, outbox
 from .command import Fields
-from .fold import Layer, forget_content
+from .fold import Layer, forget_unused
 
 
 class View(Layer):
@@ -81,8 +81,7 @@ class View(Layer):
 
     def _forget(self, key: int, content: int) -> None:
         self.db.execute("DELETE FROM message WHERE key = ?", (key,))
-        if not self.db.execute("SELECT 1 FROM message WHERE content = ?", (content,)).fetchone():
-            forget_content(self.db, content)
+        forget_unused(self.db, content)
 
     def _remember(self, message_id: bytes) -> None:
         if message_id not in self.before:
