@@ -226,6 +226,62 @@ def test_gone_is_forgotten_after_thirty_days(tmp_path, log, desktop):
     assert same(desktop, new) and sum(new.state().values()) == 5
 
 
+def test_what_was_forgotten_and_came_again_while_a_machine_was_away(log, desktop, laptop):
+    """It has the message all the while, but of a record that is no more, and with another date."""
+    message_id = command.delivery_id("INBOX", b"Subject: b\r\n\r\n")
+    desktop.change({"do": "expunge", "ids": message_id.hex()})
+    desktop.push(log)
+    desktop.fetch(log)
+    for days in (0, 31, 62):
+        bodies = list(state.checkpoint(desktop.db))
+        last = json.loads(bodies[-1])
+        bodies[-1] = command.encode({**last, "date": 1_000_000_000 + days * DAY})
+        log.compact(bodies, list(state.kept(desktop.db)))
+        desktop.fetch(log)
+    assert message_id not in desktop.ids()
+    log.append(command.deliver(b"Subject: b\r\n\r\n", 2), HOST)
+    desktop.fetch(log)
+    assert message_id in desktop.ids()
+    compacted(log, desktop)
+    assert message_id in laptop.ids()
+    laptop.fetch(log)
+    assert same(laptop, desktop)
+    date = "SELECT date FROM message WHERE id = ?"
+    assert laptop.db.execute(date, (message_id,)).fetchone() == (2,)
+    compacted(log, laptop)
+    desktop.fetch(log)
+
+
+def test_a_copy_in_the_outbox_of_what_a_checkpoint_has_from_the_log(tmp_path, log, desktop, laptop):
+    """Its content is that of the record then, which the next checkpoint has to keep."""
+    octets = b"Subject: x\r\n\r\n"
+    row = {"do": "append", "mailbox": "00" * 16, "flags": [], "date": 1, "size": len(octets), "nonce": "02" * 16}
+    laptop.change(row, octets=octets)
+    laptop.push(log)
+    source = command.append_id(bytes([2]) * 16, octets).hex()
+    laptop.change({"do": "copy", "ids": source, "mailbox": "00" * 16, "nonce": "03" * 16})
+    desktop.fetch(log)
+    compacted(log, desktop)
+    laptop.fetch(log)
+    laptop.push(log)
+    laptop.change({"do": "expunge", "ids": source})
+    laptop.push(log)
+    for one in (laptop, desktop):
+        one.fetch(log)
+    compacted(log, laptop)
+    new = Device(tmp_path, "new")
+    for one in (desktop, new):
+        one.fetch(log)
+        assert same(one, laptop)
+
+
+def test_nothing_is_stated_whose_record_is_not_known(desktop):
+    """That would be a fault, and must not drop mail from the spool."""
+    desktop.db.execute("UPDATE content SET number = NULL WHERE number = 3")
+    with pytest.raises(DataError, match="no record is known"):
+        list(state.checkpoint(desktop.db))
+
+
 def test_what_is_discarded_is_not_kept(tmp_path, log, desktop):
     desktop.change({"do": "discard", "numbers": [9, 99]})
     desktop.push(log)
@@ -430,6 +486,43 @@ def test_accepting_a_log_that_lacks_what_it_keeps_sends_it_again(tmp_path, log, 
     compacted(log, desktop)
     laptop.fetch(log)
     assert same(laptop, desktop) and sorted(laptop.state().values()) == expected
+
+
+def test_accepting_a_backup_with_a_checkpoint_sends_what_it_lacks(log, desktop, laptop):
+    """Also what has a change in the outbox, which makes the view of it anew."""
+    from cspool.accept import accept
+
+    compacted(log, desktop)
+    end = len(log.records)
+    deliver(log, "f", "g")
+    desktop.fetch(log)
+    desktop.change(flags(desktop, "\\Flagged"))
+    expected = desktop.state()
+    assert accept(desktop.db, [ALICE], log.stream(0, end)) == 2
+    assert sorted(flags for _, _, flags in desktop.state()) == sorted(flags for _, _, flags in expected)
+    del log.records[end:], log.bodies[end:], log.chains[end + 1 :]
+    desktop.push(log)
+    for one in (desktop, laptop):
+        one.fetch(log)
+    assert same(laptop, desktop) and sum(laptop.state().values()) == sum(expected.values())
+
+
+def test_a_copy_whose_original_is_gone_survives_a_backup(tmp_path, log, desktop, laptop):
+    """The log is replayed over it: the copy is there already, but of a content that no record has."""
+    from cspool.accept import accept
+
+    source = command.delivery_id("INBOX", b"Subject: b\r\n\r\n").hex()
+    desktop.change({"do": "copy", "ids": source, "mailbox": "00" * 16, "nonce": "01" * 16})
+    desktop.change({"do": "expunge", "ids": source})
+    desktop.push(log)
+    desktop.fetch(log)
+    assert accept(desktop.db, [ALICE], log.stream(0, len(log.records))) == 0
+    desktop.fetch(log)
+    compacted(log, desktop)
+    new = Device(tmp_path, "new")
+    for one in (laptop, new):
+        one.fetch(log)
+        assert same(one, desktop)
 
 
 def test_a_keep_list_is_what_it_says():
