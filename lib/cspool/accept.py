@@ -26,11 +26,13 @@ ENTRY_OCTETS = 8 << 20
 
 CLEAR = f"""
 CREATE TEMP TABLE was_message AS
-    SELECT message.id, message.content, message.date, mailbox.name, message.flags FROM message
+    SELECT message.id, message.date, mailbox.name, message.flags FROM message
     JOIN mailbox ON mailbox.key = message.mailbox WHERE fold_mailbox NOTNULL;
 CREATE TEMP TABLE was_mailbox AS SELECT name, use FROM mailbox WHERE name NOTNULL;
 CREATE TEMP TABLE was_subscription AS SELECT name, view FROM subscription;
 CREATE TEMP TABLE was_trust AS SELECT key, comment FROM trust;
+CREATE TEMP TABLE was_known AS SELECT id FROM message WHERE fold_mailbox NOTNULL UNION SELECT id FROM gone;
+CREATE TEMP TABLE was_history AS SELECT number, chain FROM history;
 DELETE FROM history; DELETE FROM trust; DELETE FROM device; DELETE FROM aside; DELETE FROM gone; DELETE FROM lost;
 DELETE FROM contradiction; DELETE FROM checkpoint; DELETE FROM record; DELETE FROM part; DELETE FROM wanted;
 DELETE FROM kept;
@@ -66,7 +68,7 @@ def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Iterator[Frame]
         if database.check_keys(db, own) != user:
             outbox.add(db, [outbox.user_key(user.public)], b"")
         view.refresh(db, [one for (one,) in db.execute("SELECT id FROM message ORDER BY key")])
-        for table in ("message", "mailbox", "subscription", "trust"):
+        for table in ("message", "mailbox", "subscription", "trust", "known", "history"):
             db.execute(f"DROP TABLE was_{table}")
         db.execute("COMMIT")
     except BaseException:
@@ -131,7 +133,10 @@ def _queue_mailboxes(db: sqlite3.Connection) -> dict[str, str]:
         rows.append({"do": "subscribe" if subscribed else "unsubscribe", "name": name})
     for one, comment in db.execute("SELECT key, comment FROM was_trust WHERE key NOT IN (SELECT key FROM trust)"):
         rows.append({"do": "trust", "key": one.hex(), "comment": comment})
-    for (one,) in db.execute("SELECT key FROM trust WHERE key NOT IN (SELECT key FROM was_trust)"):
+    # Only what we have seen, and taken back since: not what another machine, which has accepted before, has trusted.
+    seen = "(SELECT max(number) FROM was_history JOIN history USING (number, chain))"
+    taken_back = f"SELECT key FROM trust WHERE key NOT IN (SELECT key FROM was_trust) AND number <= {seen}"
+    for (one,) in db.execute(taken_back):
         rows.append({"do": "distrust", "key": one.hex()})
     if rows:
         outbox.add(db, rows, b"")
@@ -140,7 +145,7 @@ def _queue_mailboxes(db: sqlite3.Connection) -> dict[str, str]:
 
 def _queue_messages(db: sqlite3.Connection, mailboxes: dict[str, str]) -> int:
     """Queue the messages that the log lacks as appends; return how many."""
-    was = "SELECT was_message.content, was_message.date, was_message.name, was_message.flags"
+    was = "SELECT message.content, was_message.date, was_message.name, was_message.flags"
     lacking = db.execute(was + FOLDED.format("")).fetchall()
     there = _new_messages(db) if lacking else set()
     rows: list[Fields] = []
@@ -164,8 +169,8 @@ def _queue_messages(db: sqlite3.Connection, mailboxes: dict[str, str]) -> int:
 
 
 def _new_messages(db: sqlite3.Connection) -> set[bytes]:
-    """Return the digests of the messages that the log has and we had not."""
-    query = "SELECT content FROM message WHERE fold_mailbox NOTNULL AND id NOT IN (SELECT id FROM was_message)"
+    """Return the digests of the messages that the log has and we have never had."""
+    query = "SELECT content FROM message WHERE fold_mailbox NOTNULL AND id NOT IN (SELECT id FROM was_known)"
     return {_digest(_octets(db, content)) for (content,) in db.execute(query).fetchall()}
 
 

@@ -290,6 +290,12 @@ def check_keys(db: sqlite3.Connection, own: list[SecretKey]) -> SecretKey:
     raise BadConfig(f"not the key of this message database ({keys.short(user)})")
 
 
+def mailbox(db: sqlite3.Connection, mailbox_id: bytes) -> int:
+    """Return the key of a mailbox by its id; it may be new here."""
+    found = db.execute("SELECT key FROM mailbox WHERE id = ?", (mailbox_id,)).fetchone()
+    return int(found[0]) if found else add_mailbox(db, mailbox_id)
+
+
 def add_mailbox(db: sqlite3.Connection, mailbox_id: bytes) -> int:
     """Add a mailbox that has no name yet; return its key.
 

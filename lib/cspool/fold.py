@@ -180,7 +180,7 @@ class Layer:
         mailbox = self._named(fields["mailbox"])
         if mailbox is None:
             (spool,) = self.db.execute("SELECT spool FROM cursor").fetchone()
-            mailbox = database.add_mailbox(self.db, command.delivered_mailbox_id(spool, self.number))
+            mailbox = database.mailbox(self.db, command.delivered_mailbox_id(spool, self.number))
             self.db.execute("UPDATE mailbox SET made = 1 WHERE key = ?", (mailbox,))
             self._name(mailbox, fields["mailbox"])
             self._subscribe(fields["mailbox"], True)

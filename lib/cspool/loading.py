@@ -268,7 +268,7 @@ class Loading:
                     db.execute(f"INSERT INTO {kind} VALUES (?, ?, ?)", columns)
                 case "mailbox":
                     mailbox_id, name, use, other = columns
-                    row = (name, use, other and self._mailbox(other), self._mailbox(mailbox_id))
+                    row = (name, use, other and database.mailbox(db, other), database.mailbox(db, mailbox_id))
                     update = "UPDATE mailbox SET fold_name = ?, fold_use = ?, fold_same_as = ?, made = 1 WHERE key = ?"
                     db.execute(update, row)
                 case "subscribed":
@@ -290,11 +290,6 @@ class Loading:
         state.forget_records(db)
         self.replay.refresh(touched + gone)
 
-    def _mailbox(self, mailbox_id: bytes) -> int:
-        """Return the key of a mailbox, which may be new here."""
-        found = self.db.execute("SELECT key FROM mailbox WHERE id = ?", (mailbox_id,)).fetchone()
-        return int(found[0]) if found else database.add_mailbox(self.db, mailbox_id)
-
     def _state_message(
         self, message_id: bytes, mailbox_id: bytes, flags: str, date: int, number: int, place: int
     ) -> list[bytes]:
@@ -304,7 +299,7 @@ class Loading:
         if content is None:
             return []  # lost
         db.execute("INSERT INTO stated VALUES (?)", (message_id,))
-        mailbox = self._mailbox(mailbox_id)
+        mailbox = database.mailbox(db, mailbox_id)
         fold_row = "SELECT content, date, fold_mailbox, fold_flags FROM message WHERE id = ?"
         found = db.execute(fold_row, (message_id,)).fetchone()
         stated = (content, date, mailbox, flags)

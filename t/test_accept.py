@@ -1,0 +1,135 @@
+"""Accepting a log in the place of another: what the one lacks is sent again, on any machine, in any order.
+
+t/accept.t has the same with the real tools.
+"""
+
+import pytest
+from cspool import command, keys
+from cspool.accept import accept
+from log import ALICE, HOST, Device, Log
+
+INBOX = "00" * 16
+
+
+class Spool(Log):
+    """A spool that can be restored from a backup."""
+
+    def backup(self):
+        self.end = len(self.records)
+
+    def restore(self):
+        del self.records[self.end :], self.bodies[self.end :], self.chains[self.end + 1 :]
+
+    def all(self):
+        return self.stream(0, len(self.records))
+
+
+@pytest.fixture
+def log():
+    return Spool()
+
+
+@pytest.fixture
+def machines(tmp_path, log):
+    machines = [Device(tmp_path, name) for name in ("laptop", "desktop")]
+    machines[0].fetch(log)
+    trust(machines[0], log, HOST)
+    machines[1].fetch(log)
+    return machines
+
+
+def trust(device, log, key, do="trust"):
+    comment = {"comment": "host"} if do == "trust" else {}
+    push(device, log, {"do": do, "key": key.public.sign.hex(), **comment})
+
+
+def push(device, log, *rows):
+    device.change(*rows)
+    device.push(log)
+    device.fetch(log)
+
+
+def deliver(log, name, mailbox=None, sender=HOST):
+    log.append(command.deliver(f"Subject: {name}\r\n\r\n".encode(), 1, mailbox), sender)
+    return command.delivery_id(mailbox or "INBOX", f"Subject: {name}\r\n\r\n".encode()).hex()
+
+
+def test_a_mailbox_that_a_delivery_has_made(log, machines):
+    laptop, _ = machines
+    deliver(log, "a", "Lists")
+    log.backup()
+    deliver(log, "b", "Lists")
+    laptop.fetch(log)
+    before = laptop.state()
+    log.restore()
+    assert accept(laptop.db, [ALICE], log.all()) == 1
+    assert sorted(name for name, _, _ in laptop.state()) == sorted(name for name, _, _ in before) == ["Lists"] * 2
+
+
+def test_what_a_checkpoint_states_and_another_machine_has_expunged_since(log, machines):
+    laptop, desktop = machines
+    a = deliver(log, "a")
+    laptop.fetch(log)
+    laptop.checkpoint(log)
+    log.backup()
+    deliver(log, "b")
+    for one in machines:
+        one.fetch(log)
+    log.restore()
+    assert accept(laptop.db, [ALICE], log.all()) == 1
+    push(laptop, log, {"do": "expunge", "ids": a})
+    accept(desktop.db, [ALICE], log.all())
+    desktop.push(log)
+    for one in machines:
+        one.fetch(log)
+    assert laptop.state() == desktop.state()
+
+
+def test_a_copy_whose_original_is_to_go(log, machines):
+    """The log has the original, and we do not show it: it is no copy that another machine has sent."""
+    laptop, _ = machines
+    a = deliver(log, "a")
+    laptop.fetch(log)
+    log.backup()
+    push(laptop, log, {"do": "copy", "ids": a, "mailbox": INBOX, "nonce": "01" * 16})
+    laptop.change({"do": "expunge", "ids": a})
+    log.restore()
+    assert accept(laptop.db, [ALICE], log.all()) == 1
+    assert sum(laptop.state().values()) == 1
+    laptop.push(log)
+    laptop.fetch(log)
+    assert sum(laptop.state().values()) == 1
+
+
+def test_a_trust_that_was_taken_back_stays_so(log, machines):
+    laptop, desktop = machines
+    log.backup()
+    trust(laptop, log, HOST, "distrust")
+    log.restore()
+    accept(laptop.db, [ALICE], log.all())
+    laptop.push(log)
+    desktop.fetch(log)
+    deliver(log, "a")
+    for one in machines:
+        one.fetch(log)
+        assert not one.state()
+
+
+def test_a_trust_that_another_machine_has_given_since_stays_given(log, machines):
+    laptop, desktop = machines
+    log.backup()
+    deliver(log, "a")
+    for one in machines:
+        one.fetch(log)
+    log.restore()
+    accept(laptop.db, [ALICE], log.all())
+    laptop.push(log)
+    laptop.fetch(log)
+    other = keys.SecretKey(b"o" * 32)
+    trust(laptop, log, other)
+    accept(desktop.db, [ALICE], log.all())
+    desktop.push(log)
+    deliver(log, "b", sender=other)
+    for one in machines:
+        one.fetch(log)
+        assert sum(one.state().values()) == 2
