@@ -148,6 +148,55 @@ def test_a_record_to_be_kept_that_is_damaged(path):
     assert fsck(path) == os.EX_DATAERR and fsck(path, repair=True) == os.EX_OK
 
 
+def test_another_checkpoint_of_the_same_number(path):
+    """Two machines that the spool has told different things: what the first one keeps stays."""
+    one, other = Checkpoint(path, [5, 6]), Checkpoint(path, [7], (b"other", b"last"))
+    one.compact()
+    before = read(path)
+    other.compact()
+    assert read(path) == before
+
+
+def test_a_checkpoint_of_a_fork_with_the_same_number(path):
+    fork = path + "2"
+    shutil.copytree(path, fork)
+    grow(path, 1)
+    Spool(fork).append([b"other"])
+    Checkpoint(path, [5, 6]).compact()
+    before = read(path)
+    with pytest.raises(NotAllowed, match="of another log"):
+        Checkpoint(fork, [7], (b"other", b"last")).compact(path=path)
+    assert read(path) == before
+
+
+def test_a_record_whose_number_is_damaged_when_it_goes_on(path, monkeypatch):
+    """It would be taken for one that is not to be kept."""
+    checkpoint = Checkpoint(path, [5, 6])
+    with monkeypatch.context() as killed:
+        killed.setattr(Compaction, "_rewrite", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            checkpoint.compact()
+    reader = Spool(path).reader
+    for segment in reader.segments(reader.head()):
+        name = os.path.join(path, segment.name)
+        with scan.opened(name) as octets:
+            starts = [start for number, start, _ in scan.places(octets, segment.length or len(octets)) if number == 5]
+        if starts:
+            with open(name, "r+b") as file:
+                file.seek(starts[0] + 15)
+                file.write(b"\x45")
+    with pytest.raises(DataError, match="a record is damaged: see cspool-fsck"):
+        checkpoint.compact()
+    assert fsck(path) == os.EX_DATAERR
+
+
+def test_an_empty_segment(path):
+    reader = Spool(path).reader
+    open(os.path.join(path, reader.segments(reader.head())[0].name), "wb").close()
+    with pytest.raises(DataError, match="damaged: see cspool-fsck"):
+        Checkpoint(path, [5]).compact()
+
+
 def test_one_that_the_log_has_overtaken_and_one_of_a_fork(path):
     late = Checkpoint(path, [1])
     grow(path, 1)

@@ -12,10 +12,11 @@ import os
 import time
 from bisect import bisect_right
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import NamedTuple
 
-from . import append, disk, scan
+from . import append, disk, frame, scan
 from .append import LIST, LOG, Writer, locked, write_head, write_list
 from .errors import DataError, NotAllowed, TryAgain
 from .records import Records
@@ -88,21 +89,21 @@ class Compaction:
     def run(self) -> None:
         """Append the checkpoint and drop what it does not keep; what is done is on disk.
 
-        Does nothing for one that is older than the last. Raises NotAllowed
-        for a checkpoint of another log, TryAgain where the log has gone on
-        since it was made, and DataError where a record is not there that it
-        keeps.
+        Does nothing for one that is older than the last, or another of the
+        same number. Raises NotAllowed for a checkpoint of another log,
+        TryAgain where the log has gone on since it was made, and DataError
+        where a record is not there that it keeps.
         """
         with locked(self.path):
             head = self.reader.head()
             if self.keep.spool != head.spool:
                 raise NotAllowed(f"{self.path}: the checkpoint is of another spool")
-            going_on = self.keep.number == head.stated
+            going_on = self.keep.number == head.stated > 0 and self._is_there(head)
             if self.keep.number > head.stated:
                 self._check(head)
                 self._append(head)
                 going_on = True
-        if going_on and self.keep.number:
+        if going_on:
             for segment in self._segments():
                 if segment.first <= self.keep.number:
                     self._rewrite(segment.name)
@@ -111,6 +112,26 @@ class Compaction:
     def _segments(self) -> list[Segment]:
         return self.reader.segments(self.reader.head())
 
+    def _opened(self, name: str) -> AbstractContextManager[scan.Octets]:
+        path = self.files.path(name)
+        if not os.path.getsize(path):
+            raise DataError(f"{path}: damaged: see cspool-fsck")
+        return scan.opened(path)
+
+    def _is_there(self, head: Head) -> bool:
+        """Tell whether the checkpoint in the log is this one: another may keep what this one does not."""
+        records = iter(self.checkpoint)
+        for segment in self._segments():
+            if not head.stated < segment.first <= head.epoch:
+                continue
+            with self._opened(segment.name) as octets:
+                for number, start, end in self._places(octets, segment, head):
+                    if number == head.stated + 1 and frame.HEADER.unpack_from(octets, start)[3] != self.keep.chain:
+                        raise NotAllowed(f"{self.path}: the checkpoint is of another log")
+                    if number <= head.epoch and octets[start + frame.HEADER_SIZE : end] != next(records, None):
+                        return False
+        return next(records, None) is None
+
     def _check(self, head: Head) -> None:
         if self.keep.number < head.next - 1:
             raise TryAgain(f"{self.path}: the log has gone on since the checkpoint was made")
@@ -118,7 +139,7 @@ class Compaction:
             raise NotAllowed(f"{self.path}: the checkpoint is of another log")
         found = 0
         for segment in self._segments():
-            with scan.opened(self.files.path(segment.name)) as octets:
+            with self._opened(segment.name) as octets:
                 for number, _, _ in self._places(octets, segment, head):
                     found += self.keep.holds(number)
         wanted = sum(map(len, self.keep.ranges))
@@ -148,25 +169,30 @@ class Compaction:
             index = next((n for n, one in enumerate(segments) if one.name == name), None)
             if index is None:
                 return  # another has been faster
-            with scan.opened(self.files.path(name)) as octets:
+            with self._opened(name) as octets:
                 places = self._places(octets, segments[index], head)
                 kept = [one for one in places if self.keep.holds(one[0])]
                 size = sum(end - start for _, start, end in kept)
                 if sum(end - start for _, start, end in places) - size <= GARBAGE * len(octets):
                     return
+                self._check_sound(octets, places)
                 segments[index : index + 1] = [self._new_segment(octets, kept)] if kept else []
             os.utime(self.files.path(name), follow_symlinks=False)  # its grace begins
             write_head(self.path, write_list(self.path, head, segments), head)
             if not self.grace:
                 os.unlink(self.files.path(name))
 
+    def _check_sound(self, octets: scan.Octets, places: list[tuple[int, int, int]]) -> None:
+        """Stop at damage, be it in what is to be dropped: its number may be what is damaged."""
+        sound = scan.header(octets)[0] and all(
+            next(scan.frames(octets, start, end, range(number, number + 1)), None) for number, start, end in places
+        )
+        if not sound:
+            raise DataError(f"{self.path}: a record is damaged: see cspool-fsck")
+
     def _new_segment(self, octets: scan.Octets, kept: list[tuple[int, int, int]]) -> Segment:
         header, _ = scan.header(octets)
-        sound = header and all(
-            next(scan.frames(octets, start, end, range(number, number + 1)), None) for number, start, end in kept
-        )
-        if not header or not sound:
-            raise DataError(f"{self.path}: a record to be kept is damaged: see cspool-fsck")
+        assert header
         copied = b"".join(octets[start:end] for _, start, end in kept)
         return append.new_segment(self.path, header._replace(checkpoint=0), len(kept), copied)
 
