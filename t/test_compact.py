@@ -148,6 +148,27 @@ def test_a_record_to_be_kept_that_is_damaged(path):
     assert fsck(path) == os.EX_DATAERR and fsck(path, repair=True) == os.EX_OK
 
 
+def test_a_bit_of_head_is_mended_and_loses_nothing(path):
+    """Head has no checksum, but it repeats what the segments say."""
+    Checkpoint(path, range(1, 31, 2)).compact()
+    grow(path, 2)
+    before = read(path)
+    with open(os.path.join(path, "head"), "rb") as file:
+        text = file.read()
+    for line in (b"spool ", b"chain ", b"checkpoint "):
+        place = text.index(b"\n" + line) + 1 + len(line)
+        for bit in range(3):
+            flipped = bytearray(text)
+            flipped[place] ^= 1 << bit
+            with open(os.path.join(path, "head"), "wb") as file:
+                file.write(flipped)
+            assert fsck(path) == os.EX_DATAERR
+            assert fsck(path, repair=True) == os.EX_OK
+            after = read(path)
+            assert after[1] == before[1]
+            assert after[0][:3] + after[0][-2:] == before[0][:3] + before[0][-2:]
+
+
 def test_another_checkpoint_of_the_same_number(path):
     """Two machines that the spool has told different things: what the first one keeps stays."""
     one, other = Checkpoint(path, [5, 6]), Checkpoint(path, [7], (b"other", b"last"))
