@@ -29,6 +29,14 @@ def flags(device, add="\\Seen"):
     return {"do": "add-flags", "flags": [add], "ids": b"".join(device.ids()).hex()}
 
 
+def copy_and_expunge(device, log):
+    source = command.delivery_id("INBOX", b"Subject: b\r\n\r\n").hex()
+    device.change({"do": "copy", "ids": source, "mailbox": "00" * 16, "nonce": "01" * 16})
+    device.change({"do": "expunge", "ids": source})
+    device.push(log)
+    device.fetch(log)
+
+
 @pytest.fixture
 def log():
     return Log()
@@ -179,11 +187,7 @@ def test_a_trust_that_it_states_delivers_what_was_set_aside_here(tmp_path, log):
 
 def test_a_copy_of_what_is_gone_is_made_of_what_is_here(tmp_path, log, desktop, laptop):
     """The record that holds it is one that the laptop has read, and is not sent again."""
-    source = command.delivery_id("INBOX", b"Subject: b\r\n\r\n").hex()
-    desktop.change({"do": "copy", "ids": source, "mailbox": "00" * 16, "nonce": "01" * 16})
-    desktop.change({"do": "expunge", "ids": source})
-    desktop.push(log)
-    desktop.fetch(log)
+    copy_and_expunge(desktop, log)
     compacted(log, desktop)
     laptop.fetch(log)
     assert same(laptop, desktop)
@@ -511,11 +515,7 @@ def test_a_copy_whose_original_is_gone_survives_a_backup(tmp_path, log, desktop,
     """The log is replayed over it: the copy is there already, but of a content that no record has."""
     from cspool.accept import accept
 
-    source = command.delivery_id("INBOX", b"Subject: b\r\n\r\n").hex()
-    desktop.change({"do": "copy", "ids": source, "mailbox": "00" * 16, "nonce": "01" * 16})
-    desktop.change({"do": "expunge", "ids": source})
-    desktop.push(log)
-    desktop.fetch(log)
+    copy_and_expunge(desktop, log)
     assert accept(desktop.db, [ALICE], log.stream(0, len(log.records))) == 0
     desktop.fetch(log)
     compacted(log, desktop)
