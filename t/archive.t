@@ -114,8 +114,11 @@ is "$(on laptop pipe "$seal --maildir=odd | CSPOOL_HOME=$HOME/laptop cspool-open
 echo half >"odd/a/tmp/1.$(printf 'a%.0s' $(seq 32)).cspool:2,S"
 expect "what a run that was killed has left" 0 '' '' on laptop cspool-export --maildir=odd
 is "$(find odd/a/tmp -type f)" "" "is removed"
+make_maildir odd/mine
+echo '0 mine' >odd/mine/dovecot-keywords
 on laptop imap 'a DELETE a/dovecot-keywords' >/dev/null
 on laptop cspool-export --maildir=odd
+ok "an empty Maildir that is somebody's stays" test -d odd/mine/cur -a -s odd/mine/dovecot-keywords
 ok "and so is the folder of a mailbox that is gone" test ! -e odd/a/%64ovecot-keywords -a -e odd/a/cur
 expect "a name that is none" 65 '' 'cspool-export: not a mailbox name: *' on laptop cspool-export --mbox --mailbox=a//b
 expect "INBOX in any case" 0 '*Subject*' '' on laptop cspool-export --mbox --mailbox=inbox
