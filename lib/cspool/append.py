@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from . import disk, frame
-from .errors import CannotCreate, OverQuota, TryAgain
+from .errors import CannotCreate, OverQuota, TryAgain, reason
 from .spool import Directory, Head, Header, Reader, Segment, digest
 
 ROTATE = 16 << 20  # octets after which a segment is closed
@@ -29,7 +29,7 @@ def create(path: str) -> None:
     try:
         os.mkdir(path, 0o700)
     except OSError as error:
-        raise CannotCreate(f"{path}: {(error.strerror or 'cannot be made').lower()}") from None
+        raise CannotCreate(f"{path}: {reason(error)}") from None
     spool_id = os.urandom(16)
     try:
         disk.replace(f"{path}/segments.0", b"")

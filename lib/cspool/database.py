@@ -1,9 +1,11 @@
 """The message database: one SQLite file, what is in it, and how it is opened.
 
 The fold (what the log alone gives) and the view (what the user sees) stand
-side by side. Of a mailbox and of a message the columns `fold_...` are written
-by nobody but fold.py for records of the log, in log order; the others are the
-view, and are written by view.py. A NULL mailbox or name means: not there.
+side by side. In mailbox and message, the columns `fold_...` hold the fold, and
+the others hold the view. fold.py writes the fold record by record, loading.py
+replaces it by what a checkpoint states, accept.py clears it; view.py writes
+the view. A mailbox without a name is deleted; a message without a mailbox is
+not there.
 
 SQLite runs in WAL mode: one writer at a time, readers never wait for it. A
 transaction is on disk when it returns.
@@ -21,6 +23,11 @@ from .command import INBOX
 from .errors import BadConfig, NoInput, TryAgain
 from .frame import Place
 from .keys import SecretKey
+
+# The chain is kept for the last 65,536 records, and for each 1024th before them. A checkpoint states it for the last
+# 1024 and for each 1024th, so it states nothing that a reader who has replayed the log could lack.
+CHAIN_STEP = 1024
+CHAIN_KEPT = 1 << 16
 
 VERSION = 1  # PRAGMA user_version
 APPLICATION = 0x6373706C  # "cspl", PRAGMA application_id

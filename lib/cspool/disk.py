@@ -5,7 +5,7 @@ import os
 import stat
 from typing import BinaryIO
 
-from .errors import CannotCreate
+from .errors import CannotCreate, reason
 
 
 def create(path: str, text: bytes, mode: int) -> None:
@@ -13,7 +13,7 @@ def create(path: str, text: bytes, mode: int) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except OSError as error:
-        raise CannotCreate(f"{path}: {(error.strerror or 'cannot be made').lower()}") from None
+        raise CannotCreate(f"{path}: {reason(error)}") from None
     try:
         _write(fd, path, text)
         sync_directory(os.path.dirname(path) or ".")

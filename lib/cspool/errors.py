@@ -71,3 +71,8 @@ class BadConfig(Failure):
     """A key or a value in the home cannot be used."""
 
     code = os.EX_CONFIG
+
+
+def reason(error: Exception) -> str:
+    """Return what the system says of an error, as it stands in a line of ours: in lower case, without the file."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

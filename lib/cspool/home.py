@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .errors import BadConfig, NoInput
+from .errors import BadConfig, NoInput, reason
 
 if TYPE_CHECKING:
     from .keys import SecretKey
@@ -36,7 +36,7 @@ def value(name: str) -> str:
         with open(file, encoding="utf-8") as lines:
             line = lines.readline().strip()
     except OSError as error:
-        raise NoInput(f"{file}: {(error.strerror or 'cannot be read').lower()}") from None
+        raise NoInput(f"{file}: {reason(error)}") from None
     except UnicodeDecodeError:
         line = ""
     if not line:

@@ -24,7 +24,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .errors import BadConfig, DataError, NoInput
+from .errors import BadConfig, DataError, NoInput, reason
 
 PUBLIC = "cspool-key-1"
 SECRET = "cspool-secret-key-1"
@@ -206,7 +206,7 @@ def _octets(path: str, private: bool) -> bytes:
             mode = os.fstat(file.fileno()).st_mode
             octets = file.read(LINE_MAX)
     except OSError as error:
-        raise NoInput(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
+        raise NoInput(f"{path}: {reason(error)}") from None
     if private and stat.S_ISREG(mode) and mode & 0o077:
         raise BadConfig(f"{path}: readable by others than its owner: chmod 600 {path}")
     return octets

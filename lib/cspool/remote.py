@@ -6,7 +6,7 @@ ssh is the user's own, with the user's configuration, keys and agent.
 import os
 
 from . import tool
-from .errors import TryAgain, UsageError
+from .errors import TryAgain, UsageError, reason
 
 # What our tools exit with. All else that ssh returns (255 of its own, 127 for
 # a far end without cspool, 128 and up for signals) is its or the network's
@@ -59,7 +59,7 @@ def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
             command = ["ssh", *ALIVE, "--", host, shlex.join(there)]
             child = os.posix_spawnp("ssh", command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, said.fileno(), 2)])
         except OSError as error:
-            raise TryAgain(f"ssh: {(error.strerror or 'cannot be run').lower()}") from None
+            raise TryAgain(f"ssh: {reason(error)}") from None
         # Whoever stops us means ssh too, and the tool at its far end.
         signal.signal(signal.SIGTERM, lambda *_: _end_with(child))
         ended = stays and _ended_with_reader(child)
@@ -94,9 +94,9 @@ def _why(text: str) -> str:
     """Return why ssh failed: in words that say what to do, or its own last ones."""
     import re
 
-    for part, reason in TROUBLE.items():
+    for part, words in TROUBLE.items():
         if re.search(part, text, re.IGNORECASE):
-            return reason
+            return words
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"ssh failed: {lines[-1][:200]}" if lines else "ssh failed"
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from . import command, database, frame, keys, outbox, record, state, tool, view
 from .command import FIRST, Fields
+from .database import CHAIN_KEPT, CHAIN_STEP
 from .errors import BadConfig, Contradiction, DataError, Failure, TooOld
 from .fold import Layer
 from .frame import Frame
@@ -22,8 +23,6 @@ from .record import Opened
 from .spool import Head
 
 TRANSACTION = 1.0  # seconds after which what was folded is committed
-HISTORY = 1 << 16  # so many numbers back the chain is kept of each, before that of every 1024th
-HISTORY_STEP = 1024
 UNKNOWN = b""  # the hash of a device's last change, when records are lost
 
 
@@ -160,7 +159,7 @@ class Replay:
             row = (self.number, self.chain, self.octets)
             self.db.execute("UPDATE cursor SET number = ?, chain = ?, octets = octets + ?", row)
             self.octets = 0
-        self.db.execute("DELETE FROM history WHERE number < ? AND number % ?", (self.number - HISTORY, HISTORY_STEP))
+        self.db.execute("DELETE FROM history WHERE number < ? AND number % ?", (self.number - CHAIN_KEPT, CHAIN_STEP))
 
     # The log
 
@@ -191,7 +190,7 @@ class Replay:
         """Return the chain behind a record that has been applied; None where it is not kept any more."""
         if number == self.number:
             return self.chain
-        if number < self.number - HISTORY and number % HISTORY_STEP:
+        if number < self.number - CHAIN_KEPT and number % CHAIN_STEP:
             return None  # on all machines alike
         found = self.db.execute("SELECT chain FROM history WHERE number = ?", (number,)).fetchone()
         return found[0] if found else None

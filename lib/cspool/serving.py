@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple
 
 from . import __version__, disk, tool
 from .append import Spool
-from .errors import Failure, OverQuota
+from .errors import Failure, OverQuota, reason
 from .records import Records
 from .tokens import Tokens
 
@@ -330,4 +330,4 @@ def _opened(directory: str, name: str) -> IO[bytes]:
     except FileNotFoundError:
         raise Refusal(404, "no such file") from None
     except OSError as error:
-        raise Refusal(403, f"{name}: {(error.strerror or 'cannot be read').lower()}") from None
+        raise Refusal(403, f"{name}: {reason(error)}") from None

@@ -12,10 +12,10 @@ from typing import Any
 
 from . import command, database
 from .command import date_of, integer, octets_of, special_use, text
+from .database import CHAIN_STEP
 from .errors import DataError
 
 PART = 4 << 20  # octets of rows that go into one record
-CHAIN_STEP = 1024  # the chain is stated at each of the last so many numbers, and before them at each multiple
 
 Row = list[Any]
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from . import __version__
-from .errors import Failure, UsageError
+from .errors import Failure, UsageError, reason
 
 Args = dict[str, Any]
 
@@ -130,16 +130,16 @@ def nobody_reads(seconds: float) -> bool:
 
 def os_error(error: OSError) -> Failure:
     """Return the Failure that stands for an error of the system."""
-    reason = (error.strerror or str(error)).lower()
+    line = reason(error)
     if error.filename is not None:
-        reason = f"{os.fsdecode(error.filename)}: {reason}"
+        line = f"{os.fsdecode(error.filename)}: {line}"
     if error.errno in TRANSIENT:
-        return _failure(os.EX_TEMPFAIL, reason)
+        return _failure(os.EX_TEMPFAIL, line)
     if error.errno in (errno.EACCES, errno.EPERM):
-        return _failure(os.EX_NOPERM, reason)
+        return _failure(os.EX_NOPERM, line)
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-        return _failure(os.EX_NOINPUT, reason)
-    return _failure(os.EX_IOERR, reason)
+        return _failure(os.EX_NOINPUT, line)
+    return _failure(os.EX_IOERR, line)
 
 
 def bug(error: Exception) -> Failure:

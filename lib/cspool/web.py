@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from itertools import chain
 
 from . import __version__, frame
-from .errors import BadConfig, DataError, TryAgain, UsageError
+from .errors import BadConfig, DataError, TryAgain, UsageError, reason
 from .records import Records
 
 TIMEOUT = 60  # seconds without an octet
@@ -143,10 +143,10 @@ class Web:
 
     def _failed(self, name: str, error: Exception) -> TryAgain:
         self._connection.close()
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        why = reason(error)
         if isinstance(error, ssl.SSLCertVerificationError):
-            reason = f"its certificate is not good: {error.verify_message}"
-        return TryAgain(f"{self.where}/{name}: {reason.lower()}")
+            why = f"its certificate is not good: {error.verify_message.lower()}"
+        return TryAgain(f"{self.where}/{name}: {why}")
 
     def _refused(self, name: str, answer: http.client.HTTPResponse) -> Exception:
         """Return the error for a status that gives no file."""
