@@ -18,7 +18,7 @@ MAINTAINER = cspool <root@localhost>
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lib/cspool/__init__.py)
 TOOLS := $(wildcard bin/cspool-*)
 PAGES := $(wildcard man/*.[1578])
-MODULES := $(wildcard lib/cspool/*.py lib/cspool/*/*.py)
+ROOMS := $(patsubst %/__init__.py,%,$(wildcard lib/cspool/__init__.py lib/cspool/*/__init__.py))
 # A login shell has a MAIL of its own in the environment, which is not meant.
 ifneq ($(origin MAIL),command line)
 MAIL =
@@ -60,9 +60,10 @@ lint: $(VENV)/ready-for-tests
 	@sh t/audit.sh
 
 install:
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/cspool/imap
-	install -m 644 lib/cspool/*.py $(DESTDIR)$(PREFIX)/lib/cspool
-	install -m 644 lib/cspool/imap/*.py $(DESTDIR)$(PREFIX)/lib/cspool/imap
+	install -d $(DESTDIR)$(PREFIX)/bin
+	for room in $(ROOMS); do \
+		install -d $(DESTDIR)$(PREFIX)/$$room && install -m 644 $$room/*.py $(DESTDIR)$(PREFIX)/$$room || exit 1; \
+	done
 	for tool in $(notdir $(TOOLS)); do \
 		sed "1s|.*|#!$$(command -v $(PYTHON))|" bin/$$tool > $(DESTDIR)$(PREFIX)/bin/$$tool && \
 		chmod 755 $(DESTDIR)$(PREFIX)/bin/$$tool || exit 1; \

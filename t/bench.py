@@ -21,9 +21,9 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "lib"))
 
-import nacl.public  # noqa: E402
-import nacl.signing  # noqa: E402
-from cspool.message import without_envelope  # noqa: E402
+import nacl.public
+import nacl.signing
+from cspool.octets import without_envelope
 
 RUNS = 15  # of what is short
 INDEX = "DATE FROM SENDER SUBJECT TO CC MESSAGE-ID REFERENCES CONTENT-TYPE IN-REPLY-TO REPLY-TO LIST-POST"

@@ -94,7 +94,7 @@ cat >forge.py <<'EOF'
 import os, sys
 from cspool import command, frame, keys, record
 from cspool.compact import Keep
-from cspool.spool import Head
+from cspool.spool.files import Head
 home = os.environ["HOME"]
 head = Head.parse(open(f"{home}/spool/head", "rb").read(), "head")
 mallory, alice = keys.SecretKey(b"m" * 32), keys.read_public(f"{home}/laptop/key.pub")

@@ -12,7 +12,7 @@ TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "lib"))
 os.environ["PATH"] = f"{TOP / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
 
-from cspool import keys  # noqa: E402
+from cspool import keys
 
 settings.register_profile("check", deadline=None, suppress_health_check=list(HealthCheck), max_examples=100)
 settings.register_profile("long", parent=settings.get_profile("check"), max_examples=20_000)

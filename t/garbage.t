@@ -15,10 +15,10 @@ mail() { on "$1" imap 'a LIST "" *' 'b SELECT Renamed' 'c FETCH 1:* (FLAGS BODY.
 # Each round: ten deliveries, a hundred changes of flags, nine expunged, one moved to a mailbox that is renamed all the time.
 cat >live.py <<'EOF'
 import io, os, random, sys
-from cspool import command, database, frame, home, keys, record, state, view
-from cspool.append import Spool
-from cspool.replay import Replay
-from cspool import outbox
+from cspool import command, frame, home, keys, record
+from cspool.database import checkpoint, outbox, schema, seen, view
+from cspool.database.replay import Replay
+from cspool.spool.append import Spool
 rounds, draw = int(sys.argv[1]), random.Random(7)
 own, host = home.user_keys(None), keys.SecretKey(b"h" * 32)
 spool = Spool(os.environ["HOME"] + "/spool")
@@ -28,13 +28,13 @@ def sync(db):
     append([record.seal(body, own[0], own[0].public) for body in outbox.bodies(db)])
     fetch(db)
 def fetch(db):
-    head, octets = spool.reader.frames(database.reached(db))
+    head, octets = spool.reader.frames(seen.reached(db))
     stream = frame.encode_head(head.text()) + b"".join(octets)
     spool.reader.count, count = 0, spool.reader.count
     Replay(db, own).run(frame.read(io.BytesIO(stream + frame.encode_end(count + 1))))
-with database.opened(home.path("mail.db")) as db:
+with schema.opened(home.path("mail.db")) as db:
     def change(*rows):
-        with database.writing(db):
+        with schema.writing(db):
             view.change(db, list(rows))
     name = "Kept"
     fetch(db)
@@ -59,7 +59,7 @@ with database.opened(home.path("mail.db")) as db:
             change({"do": "rename", "mailbox": box, "name": name})
         sync(db)
     assert db.execute("SELECT count(*) FROM message").fetchone() == (rounds,)
-    octets, needed = state.sizes(db)
+    octets, needed = checkpoint.sizes(db)
 print(needed)
 EOF
 needed=$(CSPOOL_HOME=$HOME/laptop PYTHONPATH=$top/lib python3 live.py $rounds)

@@ -9,10 +9,14 @@ import io
 import os
 import sqlite3
 
-from cspool import command, compact, envelope, frame, keys, message, order, record, scan, spool, state, text, web
+from cspool import command, frame, keys, record
+from cspool.database import checkpoint
 from cspool.errors import Failure
 from cspool.imap.server import Server
 from cspool.imap.session import Session
+from cspool.mail import envelope, message, order, text
+from cspool.octets import with_crlf
+from cspool.spool import compact, files, scan, web
 from imap import Mailboxes, mail
 from test_grammar import Pipe, check_syntax
 
@@ -21,7 +25,7 @@ EMPTY = sqlite3.connect(":memory:", isolation_level=None)
 
 def mime(octets):
     """All that is computed of a message when it arrives."""
-    octets = message.with_crlf(octets)
+    octets = with_crlf(octets)
     root = message.parse(octets)
     answers = b"* 1 FETCH (%b %b)\r\n"
     check_syntax(answers % (envelope.envelope(root.fields), envelope.structure(octets, root)))
@@ -48,7 +52,7 @@ def stream(octets):
     """What cspool-append and cspool-apply read."""
     with contextlib.suppress(Failure):
         for one in frame.read(io.BytesIO(octets)):
-            spool.Head.parse(one.record, "it")
+            files.Head.parse(one.record, "it")
 
 
 def segment(octets):
@@ -59,7 +63,7 @@ def segment(octets):
 
 
 def head(octets):
-    for parse in (spool.Head.parse, spool.parse_list, compact.Keep.parse):
+    for parse in (files.Head.parse, files.parse_list, compact.Keep.parse):
         with contextlib.suppress(Failure):
             parse(octets, "it")
 
@@ -67,7 +71,7 @@ def head(octets):
 def rows(octets):
     """What a part of a checkpoint states."""
     with contextlib.suppress(Failure):
-        list(state.rows(octets))
+        list(checkpoint.rows(octets))
 
 
 class Opens:

@@ -4,7 +4,8 @@ import re
 import socket
 import threading
 
-from cspool import command, database, view
+from cspool import command
+from cspool.database import schema, seen, view
 from cspool.imap.connection import Connection
 from cspool.imap.server import Server
 from cspool.imap.session import Session
@@ -21,12 +22,12 @@ class Mailboxes:
 
     def __init__(self, path):
         self.path = str(path)
-        self.db = database.open_database(self.path, create=True)
+        self.db = schema.open_database(self.path, create=True)
         self.nonce = 0
 
     def create(self, name):
         """Make a mailbox as a delivery does: not for a special use."""
-        with database.writing(self.db):
+        with schema.writing(self.db):
             view.change(self.db, [{"do": "create", "name": name, "nonce": name.encode().hex()[:32].zfill(32)}])
 
     def append(self, octets, mailbox="INBOX", flags=(), date=1795507200):
@@ -34,16 +35,16 @@ class Mailboxes:
         self.nonce += 1
         row = {"do": "append", "mailbox": mailbox_id.hex(), "flags": [*flags], "date": date, "size": len(octets),
                "nonce": f"{self.nonce:032x}"}  # fmt: skip
-        with database.writing(self.db):
+        with schema.writing(self.db):
             view.change(self.db, [row], octets)
 
     def change_all(self, **row):
         ids = b"".join(one for (one,) in self.db.execute("SELECT id FROM message WHERE mailbox IS NOT NULL"))
-        with database.writing(self.db):
+        with schema.writing(self.db):
             view.change(self.db, [{**row, "ids": ids.hex()}])
 
     def state(self):
-        return database.cursor(self.db), command.INBOX
+        return seen.cursor(self.db), command.INBOX
 
 
 class Client:
@@ -60,7 +61,7 @@ class Client:
 
     @staticmethod
     def serve(path, server, authenticated, timeout):
-        with server, database.opened(str(path)) as db:
+        with server, schema.opened(str(path)) as db:
             session = Session(db, Connection(server.fileno(), server.fileno(), timeout), f"{path}.passwd")
             session.authenticated = authenticated
             Server(session).run()

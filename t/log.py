@@ -3,11 +3,12 @@
 from collections import Counter
 from contextlib import suppress
 
-from cspool import database, frame, keys, outbox, record, state, view
+from cspool import frame, keys, record
+from cspool.database import checkpoint, outbox, schema, seen, view
+from cspool.database.replay import Replay
 from cspool.errors import TryAgain
 from cspool.frame import Frame
-from cspool.replay import Replay
-from cspool.spool import Head
+from cspool.spool.files import Head
 
 ALICE = keys.SecretKey(b"a" * 32)
 HOST = keys.SecretKey(b"h" * 32)
@@ -58,10 +59,10 @@ class Device:
 
     def __init__(self, directory, name):
         self.path = str(directory / name)
-        self.db = database.open_database(self.path, create=True)
+        self.db = schema.open_database(self.path, create=True)
 
     def change(self, *rows, octets=b""):
-        with database.writing(self.db):
+        with schema.writing(self.db):
             view.change(self.db, list(rows), octets)
 
     def push(self, log, most=None):
@@ -70,18 +71,18 @@ class Device:
 
     def fetch(self, log, end=None):
         end = len(log.records) if end is None else end
-        if end >= database.cursor(self.db).number:
+        if end >= seen.cursor(self.db).number:
             try:
-                Replay(self.db, [ALICE]).run(log.stream(database.reached(self.db), end))
+                Replay(self.db, [ALICE]).run(log.stream(seen.reached(self.db), end))
             except TryAgain:  # a newer checkpoint while an older one was loaded
-                Replay(self.db, [ALICE]).run(log.stream(database.reached(self.db), end))
+                Replay(self.db, [ALICE]).run(log.stream(seen.reached(self.db), end))
 
     def checkpoint(self, log):
         """Make a checkpoint, and have the log compacted; tell whether that can be."""
-        cursor = database.cursor(self.db)
+        cursor = seen.cursor(self.db)
         if cursor.spool is None or cursor.number != len(log.records):
             return False
-        log.compact(list(state.checkpoint(self.db)), list(state.kept(self.db)))
+        log.compact(list(checkpoint.checkpoint(self.db)), list(checkpoint.kept(self.db)))
         return True
 
     def fetch_and_die(self, log, frames, commits):
@@ -89,7 +90,7 @@ class Device:
         replay = Replay(self.db, [ALICE])
 
         def stream():
-            for place, one in enumerate(log.stream(database.reached(self.db), len(log.records))):
+            for place, one in enumerate(log.stream(seen.reached(self.db), len(log.records))):
                 if place == frames:
                     raise KeyboardInterrupt
                 if place in commits:

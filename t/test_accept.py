@@ -5,7 +5,7 @@ t/accept.t has the same with the real tools.
 
 import pytest
 from cspool import command, keys
-from cspool.accept import accept
+from cspool.database.accept import accept
 from log import ALICE, HOST, Device, Log
 
 INBOX = "00" * 16

@@ -7,11 +7,12 @@ makes a checkpoint, which keeps some of the records and not others.
 import json
 
 import pytest
-from cspool import command, database, frame, keys, record, state
-from cspool.compact import Keep
+from cspool import command, frame, keys, record
+from cspool.database import checkpoint, schema, seen
+from cspool.database.replay import Replay
 from cspool.errors import Contradiction, DataError, TryAgain
 from cspool.frame import Frame
-from cspool.replay import Replay
+from cspool.spool.compact import Keep
 from hypothesis import given
 from hypothesis import strategies as st
 from log import ALICE, HOST, SPOOL, Device, Log
@@ -81,7 +82,12 @@ def apply(device, frames):
 def same(one, other):
     return all(
         get(one) == get(other)
-        for get in (Device.state, Device.mailboxes, Device.subscribed, lambda device: list(state.parts(device.db, 99)))
+        for get in (
+            Device.state,
+            Device.mailboxes,
+            Device.subscribed,
+            lambda device: list(checkpoint.parts(device.db, 99)),
+        )
     )
 
 
@@ -92,7 +98,7 @@ def test_who_is_behind_and_who_begins_have_the_same_as_who_was_there(tmp_path, l
     for device in (laptop, new):
         device.fetch(log)
         assert same(device, desktop)
-        assert database.cursor(device.db).number == len(log.records)
+        assert seen.cursor(device.db).number == len(log.records)
         assert not device.db.execute("SELECT 1 FROM part UNION ALL SELECT 1 FROM wanted").fetchone()
         assert [number for (number,) in device.db.execute("SELECT number FROM aside")] == [9]
     assert {one: row[1] for one, row in laptop.seen_by_imap().items() if one in uids}.items() <= {
@@ -122,7 +128,7 @@ def test_what_it_does_not_keep_is_not_needed(tmp_path, log, desktop):
 
 def test_what_waits_in_the_outbox_is_kept_and_sent(log, desktop, laptop):
     laptop.change(flags(laptop, "mine"))
-    device = database.cursor(laptop.db).device
+    device = seen.cursor(laptop.db).device
     compacted(log, desktop)
     laptop.fetch(log)
     assert laptop.db.execute("SELECT count(*) FROM outbox").fetchone() == (1,)
@@ -132,7 +138,7 @@ def test_what_waits_in_the_outbox_is_kept_and_sent(log, desktop, laptop):
     assert same(laptop, desktop)
     assert any("mine" in text for _, _, text in desktop.state())
     assert not laptop.db.execute("SELECT 1 FROM outbox").fetchone()
-    assert database.cursor(laptop.db).device == device
+    assert seen.cursor(laptop.db).device == device
 
 
 def test_what_was_pushed_before_it_leaves_the_outbox(log, desktop, laptop):
@@ -140,7 +146,7 @@ def test_what_was_pushed_before_it_leaves_the_outbox(log, desktop, laptop):
         laptop.change(flags(laptop, name))
         laptop.push(log)
     del log.records[-1], log.chains[-1], log.bodies[-1]  # the last has got lost on its way
-    device = database.cursor(laptop.db).device
+    device = seen.cursor(laptop.db).device
     desktop.fetch(log)
     desktop.change({"do": "remove-flags", "flags": ["two"], "ids": b"".join(desktop.ids()).hex()})
     desktop.push(log)
@@ -148,14 +154,14 @@ def test_what_was_pushed_before_it_leaves_the_outbox(log, desktop, laptop):
     compacted(log, desktop)
     laptop.fetch(log)
     assert [counter for (counter,) in laptop.db.execute("SELECT counter FROM outbox")] == [3]
-    assert database.cursor(laptop.db).device == device
+    assert seen.cursor(laptop.db).device == device
     texts = {text for _, _, text in laptop.state() if "one" in text}
     assert texts and not any("two" in text for text in texts)  # not done again on top of what came later
 
 
 def test_a_database_that_was_restored_goes_on_under_a_new_id(tmp_path, log, desktop, laptop):
     laptop.change(flags(laptop, "one"))
-    backup = database.sqlite3.connect(str(tmp_path / "restored"))
+    backup = schema.sqlite3.connect(str(tmp_path / "restored"))
     laptop.db.backup(backup)
     backup.close()
     laptop.change(flags(laptop, "two"))
@@ -163,9 +169,9 @@ def test_a_database_that_was_restored_goes_on_under_a_new_id(tmp_path, log, desk
     desktop.fetch(log)
     compacted(log, desktop)
     restored = Device(tmp_path, "restored")
-    device = database.cursor(restored.db).device
+    device = seen.cursor(restored.db).device
     restored.fetch(log)
-    assert database.cursor(restored.db).device != device
+    assert seen.cursor(restored.db).device != device
     restored.push(log)
     for one in (restored, desktop, laptop):
         one.fetch(log)
@@ -217,10 +223,10 @@ def test_gone_is_forgotten_after_thirty_days(tmp_path, log, desktop):
     """A late retry does not bring expunged mail back before, and the fold forgets alike on all machines."""
     new = Device(tmp_path, "new")
     for days, expected in ((0, 1), (29, 1), (30, 0)):
-        bodies = list(state.checkpoint(desktop.db))
+        bodies = list(checkpoint.checkpoint(desktop.db))
         last = json.loads(bodies[-1])
         bodies[-1] = command.encode({**last, "date": 1_000_000_000 + days * DAY})
-        log.compact(bodies, list(state.kept(desktop.db)))
+        log.compact(bodies, list(checkpoint.kept(desktop.db)))
         for one in (desktop, new):
             one.fetch(log)
             assert one.db.execute("SELECT count(*) FROM gone").fetchone() == (expected,)
@@ -237,10 +243,10 @@ def test_what_was_forgotten_and_came_again_while_a_machine_was_away(log, desktop
     desktop.push(log)
     desktop.fetch(log)
     for days in (0, 31, 62):
-        bodies = list(state.checkpoint(desktop.db))
+        bodies = list(checkpoint.checkpoint(desktop.db))
         last = json.loads(bodies[-1])
         bodies[-1] = command.encode({**last, "date": 1_000_000_000 + days * DAY})
-        log.compact(bodies, list(state.kept(desktop.db)))
+        log.compact(bodies, list(checkpoint.kept(desktop.db)))
         desktop.fetch(log)
     assert message_id not in desktop.ids()
     log.append(command.deliver(b"Subject: b\r\n\r\n", 2), HOST)
@@ -283,14 +289,14 @@ def test_nothing_is_stated_whose_record_is_not_known(desktop):
     """That would be a fault, and must not drop mail from the spool."""
     desktop.db.execute("UPDATE content SET number = NULL WHERE number = 3")
     with pytest.raises(DataError, match="no record is known"):
-        list(state.checkpoint(desktop.db))
+        list(checkpoint.checkpoint(desktop.db))
 
 
 def test_what_is_discarded_is_not_kept(tmp_path, log, desktop):
     desktop.change({"do": "discard", "numbers": [9, 99]})
     desktop.push(log)
     desktop.fetch(log)
-    assert list(state.kept(desktop.db)) == [3, 4, 5, 6]
+    assert list(checkpoint.kept(desktop.db)) == [3, 4, 5, 6]
     compacted(log, desktop)
     new = Device(tmp_path, "new")
     new.fetch(log)
@@ -302,7 +308,7 @@ def test_a_load_goes_on_where_it_was_cut_off(tmp_path, log, desktop):
     new = Device(tmp_path, "new")
     for expected in (3, 4, 5):
         new.fetch_and_die(log, 5, {4})
-        assert database.cursor(new.db).number == 0 and database.reached(new.db) == expected
+        assert seen.cursor(new.db).number == 0 and seen.reached(new.db) == expected
     assert [one.number for one in log.stream(5, len(log.records))][1:] == [10, 11, 6, 9]
     new.fetch(log)
     assert same(new, desktop)
@@ -314,7 +320,7 @@ def test_an_older_head_while_one_is_loaded(tmp_path, log, desktop):
     new = Device(tmp_path, "new")
     new.fetch_and_die(log, 4, {3})
     new.fetch(log, 5)
-    assert database.cursor(new.db).number == 5
+    assert seen.cursor(new.db).number == 5
     new.fetch(log)
     assert same(new, desktop)
 
@@ -323,12 +329,12 @@ def test_a_newer_one_while_one_is_loaded(tmp_path, log, desktop):
     compacted(log, desktop)
     new = Device(tmp_path, "new")
     new.fetch_and_die(log, 6, {5})
-    assert 0 < database.reached(new.db) < 9
+    assert 0 < seen.reached(new.db) < 9
     deliver(log, "new")
     desktop.fetch(log)
     compacted(log, desktop)
     with pytest.raises(TryAgain, match="begins anew"):
-        apply(new, log.stream(database.reached(new.db), len(log.records)))
+        apply(new, log.stream(seen.reached(new.db), len(log.records)))
     new.fetch(log)
     assert same(new, desktop)
     assert not new.db.execute("SELECT 1 FROM content WHERE key NOT IN (SELECT content FROM message)").fetchone()
@@ -376,11 +382,11 @@ def test_lies_are_said_and_nothing_is_loaded(tmp_path, log, desktop, laptop):
     assert [one.number for one in frames[1:]] == [10, 11, 5, 6, 9]
     names = set()
     for name, lie, said in lies(log, frames):
-        before = (laptop.state(), database.cursor(laptop.db), laptop.state("fold_"))
+        before = (laptop.state(), seen.cursor(laptop.db), laptop.state("fold_"))
         with pytest.raises(Contradiction) as caught:
             apply(laptop, lie)
         assert str(caught.value) == said, name
-        assert before == (laptop.state(), database.cursor(laptop.db), laptop.state("fold_")), name
+        assert before == (laptop.state(), seen.cursor(laptop.db), laptop.state("fold_")), name
         names.add(name)
     assert len(names) == 11
     apply(laptop, frames)
@@ -475,7 +481,7 @@ def test_a_fork_does_not_get_past_it(tmp_path, log, desktop, laptop):
 
 def test_accepting_a_log_that_lacks_what_it_keeps_sends_it_again(tmp_path, log, desktop, laptop):
     """A record that a checkpoint keeps is lost: a new machine stops, and one that has the mail can mend it."""
-    from cspool.accept import accept
+    from cspool.database.accept import accept
 
     deliver(log, "f")
     desktop.fetch(log)
@@ -494,7 +500,7 @@ def test_accepting_a_log_that_lacks_what_it_keeps_sends_it_again(tmp_path, log, 
 
 def test_accepting_a_backup_with_a_checkpoint_sends_what_it_lacks(log, desktop, laptop):
     """Also what has a change in the outbox, which makes the view of it anew."""
-    from cspool.accept import accept
+    from cspool.database.accept import accept
 
     compacted(log, desktop)
     end = len(log.records)
@@ -513,7 +519,7 @@ def test_accepting_a_backup_with_a_checkpoint_sends_what_it_lacks(log, desktop, 
 
 def test_a_copy_whose_original_is_gone_survives_a_backup(tmp_path, log, desktop, laptop):
     """The log is replayed over it: the copy is there already, but of a content that no record has."""
-    from cspool.accept import accept
+    from cspool.database.accept import accept
 
     copy_and_expunge(desktop, log)
     assert accept(desktop.db, [ALICE], log.stream(0, len(log.records))) == 0

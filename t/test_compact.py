@@ -6,11 +6,12 @@ import shutil
 import tempfile
 
 import pytest
-from cspool import frame, scan
-from cspool.append import Spool, create
-from cspool.compact import Compaction, Keep
+from cspool import frame
 from cspool.errors import DataError, NotAllowed, TryAgain
-from cspool.records import Records
+from cspool.spool import scan
+from cspool.spool.append import Spool, create
+from cspool.spool.batch import Records
+from cspool.spool.compact import Compaction, Keep
 from hypothesis import given
 from hypothesis import strategies as st
 from test_fsck import OPERATIONS, damage, places

@@ -3,7 +3,8 @@
 import contextlib
 
 import pytest
-from cspool import frame, message
+from cspool import frame
+from cspool.octets import with_crlf, without_envelope
 from imapclient import IMAPClient
 from imapclient.response_types import BodyData
 
@@ -46,14 +47,14 @@ def seal_in_bulk(host, files):
     sender = keys.read_secret(f"{host.path}/key", None)
     recipient = keys.read_public(f"{host.path}/recipient")
     frames = [
-        frame.encode(record.seal(command.deliver(message.without_envelope(file.read_bytes()), 0), sender, recipient))
+        frame.encode(record.seal(command.deliver(without_envelope(file.read_bytes()), 0), sender, recipient))
         for file in files
     ]
     host.pipe("cspool-append", b"".join(frames) + frame.encode_end(len(frames)))
 
 
 def test_every_message_comes_back_octet_for_octet(homes, delivered):
-    expected = {message.with_crlf(message.without_envelope(file.read_bytes())) for file in delivered}
+    expected = {with_crlf(without_envelope(file.read_bytes())) for file in delivered}
     for name in ("laptop", "desktop"):
         homes[name].pipe("cspool-fetch | cspool-apply")
         with imap(homes[name]) as client:
@@ -108,4 +109,4 @@ def test_a_flag_set_in_one_client_shows_up_in_another(homes, delivered):
             told.append([set(one[b"FLAGS"]) - {b"\\Recent"} for one in flags.values()])
     assert told[0] == told[1]
     assert told[0][:10] == [{b"\\Flagged", b"$Important"}] * 10
-    assert len(told[0]) == len({message.with_crlf(message.without_envelope(f.read_bytes())) for f in delivered}) - 1
+    assert len(told[0]) == len({with_crlf(without_envelope(f.read_bytes())) for f in delivered}) - 1

@@ -9,9 +9,10 @@ from importlib.machinery import SourceFileLoader
 
 import pytest
 from conftest import TOP
-from cspool import database, frame
-from cspool.append import Spool, create
-from cspool.replay import Replay
+from cspool import frame
+from cspool.database import schema, seen
+from cspool.database.replay import Replay
+from cspool.spool.append import Spool, create
 from hypothesis import given
 from hypothesis import strategies as st
 from log import ALICE
@@ -34,7 +35,7 @@ def frames(path, after=0):
 
 
 def apply(db, path):
-    after = database.cursor(db).number
+    after = seen.cursor(db).number
     head, found = frames(path, after)
     one = frame.Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text())
     Replay(db, [ALICE]).run(iter([one, *found]))
@@ -112,9 +113,9 @@ def test_what_is_whole_is_kept_and_everybody_goes_on(whole, data):
         shutil.copytree(whole, path)
         original = {one.number: one.record for one in frames(path)[1]}
         at = list(places(path))
-        old = database.open_database(os.path.join(directory, "old.db"), create=True)
+        old = schema.open_database(os.path.join(directory, "old.db"), create=True)
         apply(old, path)
-        half = database.open_database(os.path.join(directory, "half.db"), create=True)
+        half = schema.open_database(os.path.join(directory, "half.db"), create=True)
         head, found = frames(path)
         half_way = [frame.Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text()), *found[:15]]
         with pytest.raises(fsck.frame.TryAgain):
@@ -145,11 +146,11 @@ def test_what_is_whole_is_kept_and_everybody_goes_on(whole, data):
 
         # Who has read all notices nothing, who has not is told, and the log grows on.
         Spool(path).append([b"new"])
-        for db, seen in ((old, 30), (half, 14)):  # of 15, for the last before a cut is not used
+        for db, read in ((old, 30), (half, 14)):  # of 15, for the last before a cut is not used
             apply(db, path)
-            assert database.cursor(db).number == 31
+            assert seen.cursor(db).number == 31
             lost = {n for first, last in db.execute("SELECT number, last FROM lost") for n in range(first, last + 1)}
-            assert lost <= {n for n in missing if n > seen}
+            assert lost <= {n for n in missing if n > read}
             db.close()
         assert run(path) == os.EX_OK
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import hostile
 import pytest
-from cspool import command, frame, keys, message, record, text
+from cspool import command, frame, keys, record
+from cspool.mail import message, text
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,11 +9,12 @@ import sys
 
 import pytest
 from conftest import TOP
-from cspool import command, database, frame, keys, record
+from cspool import command, frame, keys, record
+from cspool.database import seen
+from cspool.database.replay import Replay
 from cspool.errors import Contradiction
 from cspool.frame import Frame
-from cspool.replay import Replay
-from cspool.spool import Head
+from cspool.spool.files import Head
 from log import ALICE, HOST, SPOOL, Device, Log
 
 SEEN = 6
@@ -209,13 +210,13 @@ def apply(device, octets):
 
 @pytest.mark.parametrize("lie", CONTRADICTIONS, ids=lambda lie: lie.__name__)
 def test_a_contradiction_is_said_and_nothing_applied(truth, laptop, lie):
-    state, cursor = laptop.state(), database.cursor(laptop.db)
+    state, cursor = laptop.state(), seen.cursor(laptop.db)
     assert apply(laptop, lie(truth).octets()) == (76, f"cspool-apply: {CONTRADICTIONS[lie]}\n")
-    assert (laptop.state(), laptop.state("fold_"), database.cursor(laptop.db)) == (state, state, cursor)
+    assert (laptop.state(), laptop.state("fold_"), seen.cursor(laptop.db)) == (state, state, cursor)
     assert laptop.db.execute("SELECT reason FROM contradiction").fetchall() == [(CONTRADICTIONS[lie],)]
     # And it heals nothing by itself: the truth goes on where it was.
     assert apply(laptop, Stream(truth).octets()) == (0, "")
-    assert database.cursor(laptop.db).chain == truth.chains[ALL]
+    assert seen.cursor(laptop.db).chain == truth.chains[ALL]
 
 
 # What a spool may say without a contradiction: it has no effect, or is said.

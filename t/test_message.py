@@ -4,14 +4,16 @@ import itertools
 import re
 
 import pytest
-from cspool import database, envelope, fold, message, text
+from cspool.database import content, schema
+from cspool.mail import envelope, message, text
+from cspool.octets import with_crlf, without_delivery_date, without_envelope
 from hypothesis import given
 from hypothesis import strategies as st
 from imapclient.response_parser import parse_fetch_response
 
 
 def crlf(octets):
-    return message.with_crlf(octets)
+    return with_crlf(octets)
 
 
 def structure(octets):
@@ -47,7 +49,7 @@ def understood(octets):
 def stored(octets):
     """Compute all that the database keeps of a message; return the texts, which SQLite takes only in UTF-8."""
     octets = crlf(octets)
-    columns, texts, ordering = fold.computed(octets, message.parse(octets))
+    columns, texts, ordering = content.computed(octets, message.parse(octets))
     for one in (*columns.values(), *texts, *ordering):
         assert not isinstance(one, str) or one.encode() is not None
     return columns, texts, ordering
@@ -68,10 +70,10 @@ def test_delivery_date_makes_no_other_message():
     one = (
         b"Return-path: <a@example.org>\r\nDelivery-date: one\r\n folded\r\nReceived: x\r\nDelivery-date: kept\r\n\r\nx"
     )
-    assert message.without_delivery_date(one) == (
+    assert without_delivery_date(one) == (
         b"Return-path: <a@example.org>\r\nReceived: x\r\nDelivery-date: kept\r\n\r\nx"
     )
-    assert message.without_delivery_date(b"Delivery-date: x") == b"Delivery-date: x"
+    assert without_delivery_date(b"Delivery-date: x") == b"Delivery-date: x"
 
 
 # Parts
@@ -353,8 +355,8 @@ def test_sent(date, expected):
 def test_a_fault_in_what_is_computed_stops_no_mail(tmp_path, monkeypatch):
     preview = text.preview
     monkeypatch.setattr(text, "preview", lambda octets, root: preview(octets, root) if not octets else 1 / 0)
-    db = database.open_database(str(tmp_path / "mail.db"), create=True)
-    with database.writing(db):
-        key = fold.add_content(db, b"id", crlf(b"Subject: x\n\ntext\n"), 1, 0)
+    db = schema.open_database(str(tmp_path / "mail.db"), create=True)
+    with schema.writing(db):
+        key = content.add(db, b"id", crlf(b"Subject: x\n\ntext\n"), 1, 0)
     header, body = db.execute("SELECT header, body FROM octets WHERE content = ?", (key,)).fetchone()
     assert header + body == b"Subject: x\r\n\r\ntext\r\n"

@@ -11,7 +11,7 @@ import os
 
 import pytest
 from cspool import frame
-from cspool.append import Spool, create
+from cspool.spool.append import Spool, create
 
 APPENDS = [[b"a" * 100], [b"b" * 3000, b"c" * 50], [b"d" * 700] * 4, [b"e"], [b"f" * 5000], [b"g" * 20]]
 ROTATE = 2500

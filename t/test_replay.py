@@ -12,7 +12,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from cspool import command, database, outbox, record
+from cspool import command, record
+from cspool.database import outbox, schema, seen
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
@@ -259,7 +260,7 @@ class Machines(RuleBasedStateMachine):
     @rule(device=machines, data=st.data(), partial=st.booleans())
     def fetch(self, device, data, partial):
         machine = self.devices[device]
-        first = database.cursor(machine.db).number
+        first = seen.cursor(machine.db).number
         end = data.draw(st.integers(first, len(self.log.records))) if partial else None
         machine.fetch(self.log, end)
 
@@ -300,7 +301,7 @@ class Machines(RuleBasedStateMachine):
             self.append(device, [])
 
     def copy_database(self, device):
-        target = database.sqlite3.connect(str(self.directory / f"{device}.backup"))
+        target = schema.sqlite3.connect(str(self.directory / f"{device}.backup"))
         self.devices[device].db.backup(target)
         target.close()
 
@@ -320,7 +321,7 @@ class Machines(RuleBasedStateMachine):
         """With what is in its outbox: both issue it, under one device id until the log shows them that they are two."""
         if source != copied_to:
             self.replace(copied_to)
-            copy = database.sqlite3.connect(str(self.directory / f"{copied_to}.db"))
+            copy = schema.sqlite3.connect(str(self.directory / f"{copied_to}.db"))
             self.devices[source].db.backup(copy)
             copy.close()
             self.devices[copied_to] = Device(self.directory, f"{copied_to}.db")
@@ -406,7 +407,7 @@ def test_what_two_copies_of_a_home_issue_takes_effect_once(tmp_path):
     one.change(row, octets=octets)
     one.change({"do": "copy", "mailbox": work.hex(), "ids": message_id.hex(), "nonce": "00" * 16})
     log.append(command.deliver(b"x", 1), ALICE)
-    copy = database.sqlite3.connect(str(tmp_path / "two.db"))
+    copy = schema.sqlite3.connect(str(tmp_path / "two.db"))
     one.db.backup(copy)
     copy.close()
     one.fetch(log)

@@ -6,7 +6,8 @@ import threading
 import time
 
 import pytest
-from cspool import append, frame, serving, tokens
+from cspool import frame
+from cspool.spool import append, httpd, tokens
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +28,7 @@ def keys(root):
 
 @pytest.fixture
 def service(root):
-    return serving.Service(str(root), tokens.Tokens(str(root / "tokens")), 1 << 20, None, None, threading.Event())
+    return httpd.Service(str(root), tokens.Tokens(str(root / "tokens")), 1 << 20, None, None, threading.Event())
 
 
 class Client:
@@ -42,7 +43,7 @@ class Client:
 
     def serve(self, theirs, service):
         try:
-            serving.Connection(theirs, "-", service)
+            httpd.Connection(theirs, "-", service)
         except Exception as error:
             self.failure = error
         theirs.close()
@@ -116,8 +117,8 @@ def test_a_body_that_is_cut_off_changes_nothing(service, keys, root):
 
 
 def test_who_sends_slowly_is_cut_off(service, keys, monkeypatch):
-    monkeypatch.setattr(serving, "QUIET", 0.3)
-    monkeypatch.setattr(serving, "LINGER", 0.3)
+    monkeypatch.setattr(httpd, "QUIET", 0.3)
+    monkeypatch.setattr(httpd, "LINGER", 0.3)
     client = Client(service)
     begun = time.monotonic()
     with pytest.raises(OSError):
@@ -137,7 +138,7 @@ def test_who_waits_for_news_hears_of_it(service, keys, root):
 
 
 def test_nobody_waits_for_those_who_have_left_or_for_ever(service, keys, monkeypatch):
-    monkeypatch.setattr(serving, "LINGER", 0.3)
+    monkeypatch.setattr(httpd, "LINGER", 0.3)
     client = Client(service).send(request(keys["fetch"], "GET /alice/head"))
     tag = client.socket.recv(10000).split(b'ETag: "')[1].split(b'"')[0].decode()
     waiting = request(keys["fetch"], "GET /alice/head", If_None_Match=f'"{tag}"', Prefer="wait=30")
@@ -185,7 +186,7 @@ VALUES = [
     st.sampled_from(sorted(tokens.RIGHTS)),
 )
 def test_whatever_is_asked_is_answered_or_refused(root, keys, line, headers, body, right):
-    service = serving.Service(str(root), tokens.Tokens(str(root / "tokens")), 1 << 20, None, None, threading.Event())
+    service = httpd.Service(str(root), tokens.Tokens(str(root / "tokens")), 1 << 20, None, None, threading.Event())
     password = base64.b64encode(f"x:{keys[right]}".encode())
     lines = [f"{line} HTTP/1.1".encode(), b"Authorization: Basic " + password]
     lines += [f"{name}: {value}".encode("latin-1") for name, value in headers]

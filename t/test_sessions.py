@@ -14,8 +14,9 @@ import tempfile
 import threading
 from pathlib import Path
 
-from cspool import command, database, disk, frame, keys, outbox, view
-from cspool.replay import Replay
+from cspool import command, disk, frame, keys
+from cspool.database import outbox, schema, seen, view
+from cspool.database.replay import Replay
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from imap import Client, mail
@@ -222,10 +223,10 @@ class Apply:
 
     def __init__(self, path):
         self.log = Log()
-        self.db = database.open_database(path, create=True)
+        self.db = schema.open_database(path, create=True)
         trust = {"do": "trust", "key": HOST.public.sign.hex(), "comment": ""}
         Replay(self.db, [ALICE]).run(self.log.stream(0, 0))
-        with database.writing(self.db):
+        with schema.writing(self.db):
             view.change(self.db, [trust, {"do": "create", "name": "other", "nonce": "00" * 16}])
         for body in outbox.bodies(self.db):
             self.log.append(body, ALICE)
@@ -237,7 +238,7 @@ class Apply:
             self.log.append(command.deliver(mail(subject), 1795507200), HOST)
 
     def run(self):
-        number = database.cursor(self.db).number
+        number = seen.cursor(self.db).number
         Replay(self.db, [ALICE]).run(self.log.stream(number, len(self.log.records)))
 
 

@@ -1,8 +1,8 @@
 """Reading a log, with and without knowing where in it to begin."""
 
 import pytest
-from cspool.append import Spool, create
 from cspool.frame import Place
+from cspool.spool.append import Spool, create
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,11 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cspool import command, database, frame, keys, record, state
-from cspool.append import Spool
-from cspool.compact import Keep
+from cspool import command, frame, keys, record
+from cspool.database import checkpoint, schema, seen
+from cspool.database.replay import Replay
 from cspool.errors import BadConfig, DataError, TryAgain
-from cspool.replay import Replay
+from cspool.spool.append import Spool
+from cspool.spool.compact import Keep
 
 VECTORS = Path(__file__).resolve().parent / "vectors"
 BAD_RECORDS = sorted(path.name for path in VECTORS.glob("records/bad-*"))
@@ -104,15 +105,15 @@ def test_checkpoint(secret, tmp_path):
     octets = {path.name: path.read_bytes() for path in (VECTORS / "checkpoint").iterdir()}
     states = {}
     for name in ("log", "fetched"):
-        with database.opened(str(tmp_path / name), create=True) as db:
+        with schema.opened(str(tmp_path / name), create=True) as db:
             Replay(db, [secret("alice")]).run(frame.read(io.BytesIO(octets[name])))
-            cursor = database.cursor(db)
-            states[name] = b"".join(state.parts(db, cursor.number)).splitlines()
+            cursor = seen.cursor(db)
+            states[name] = b"".join(checkpoint.parts(db, cursor.number)).splitlines()
             if name == "log":
-                assert b"".join(state.parts(db, cursor.number)) == octets["state"]
-                assert Keep.of(cursor.spool, cursor.number, cursor.chain, state.kept(db)).text() == octets["keep"]
+                assert b"".join(checkpoint.parts(db, cursor.number)) == octets["state"]
+                assert Keep.of(cursor.spool, cursor.number, cursor.chain, checkpoint.kept(db)).text() == octets["keep"]
     rows = json.loads(b"[" + b",".join(states["log"]) + b"]")
-    assert {row[0] for row in rows} == set(state.QUERIES) - {"lost", "checkpoint"}
+    assert {row[0] for row in rows} == set(checkpoint.QUERIES) - {"lost", "checkpoint"}
     moved = (b'["chain"', b'["checkpoint"')
     loaded = [line for line in states["fetched"] if not line.startswith(moved)]
     assert loaded == [line for line in states["log"] if not line.startswith(moved)]

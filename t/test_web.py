@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from cspool.errors import TryAgain
-from cspool.web import SMALL_MAX, Web
+from cspool.spool.web import SMALL_MAX, Web
 
 FILE = bytes(range(256)) * 100
 

@@ -31,8 +31,9 @@ expect "a change by a host" 65 '' 'cspool-apply: record 6 is set aside: a change
 	python3 - <<EOF
 import sys
 sys.path.insert(0, "'"$top"'/lib")
-from cspool import database, frame, home, keys, outbox, record
-with database.opened(home.path("mail.db")) as db:
+from cspool import frame, home, keys, record
+from cspool.database import outbox, schema
+with schema.opened(home.path("mail.db")) as db:
     body = next(outbox.bodies(db))
 relay = keys.read_secret("relay", None)
 sealed = record.seal(body, relay, keys.read_public(home.path("key.pub")))

@@ -76,7 +76,7 @@ mkdir many
 python3 -c "
 import sys
 sys.path.insert(0, sys.argv[1])
-from cspool.append import Spool
+from cspool.spool.append import Spool
 for number in range(30):
     Spool(sys.argv[2]).append([bytes([number]) * 5000], rotate=1000)" "$top/lib" "$HOME/www/alice"
 : >"$access_log"

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from .errors import NoInput
 from .frame import LIMIT
-from .imap import names
+from .mail import utf7
 
 # The letters behind ":2," in the name of a Maildir file, and in the fields Status and X-Status of mbox.
 MAILDIR_FLAGS = {
@@ -70,7 +70,7 @@ class Directory:
             return self.mailbox
         if relative.startswith(".") and "/" not in relative:  # as Maildir++ has them
             try:
-                relative = names.decode(os.fsencode(relative[1:])).replace(".", "/")
+                relative = utf7.decode(os.fsencode(relative[1:])).replace(".", "/")
             except ValueError:
                 relative = relative[1:].replace(".", "/")
         relative = mailbox_of(os.fsencode(relative).decode("utf-8", "replace"))

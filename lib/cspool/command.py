@@ -9,28 +9,17 @@ what they do to the fold is in fold.py and state.py.
 """
 
 import hashlib
-import json
-import re
-from collections.abc import Callable
 from typing import Any
 
-from . import message
+from . import form
 from .errors import DataError, TooOld
+from .form import Check
+from .octets import without_delivery_date
 
 Fields = dict[str, Any]
 
 INBOX = bytes(16)  # the id that INBOX has in every spool
-NAME_MAX = 1000  # octets of a mailbox name
-DATE_MAX = 253_402_128_000  # seconds since 1970: 9999-12-30
 FIRST = bytes(32)  # stands for the change before a device's first
-
-# The special uses (RFC 6154 section 2), and the names that a mailbox for each has here.
-SPECIAL_USES = {"Archive": "\\Archive", "Drafts": "\\Drafts", "Junk": "\\Junk", "Sent": "\\Sent", "Trash": "\\Trash"}
-
-FLAG = re.compile(r"(\\(Seen|Answered|Flagged|Deleted|Draft)|[!#$&'+-\[^-z|}~]+)", re.ASCII)  # RFC 9051 flag
-FLAG_MAX = 100  # characters
-_ID = 32  # hex digits
-_BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^/|/$|//|^$")
 
 
 # Ids: permanent, and computed from what they name, so that nobody can claim one.
@@ -38,7 +27,7 @@ _BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^/|/$|//|^$")
 
 def delivery_id(mailbox: str, octets: bytes) -> bytes:
     """Return the id of a delivered message: the same message to the same mailbox is one message."""
-    content = message.without_delivery_date(octets)
+    content = without_delivery_date(octets)
     return _hash(b"cspool delivery", mailbox.encode() + b"\0" + content)
 
 
@@ -81,7 +70,7 @@ def deliver(octets: bytes, date: int, mailbox: str | None = None, flags: list[st
     """
     fields: Fields = {"command": "deliver", "date": date}
     if mailbox is not None:
-        fields["mailbox"] = mailbox_name(mailbox)
+        fields["mailbox"] = form.mailbox_name(mailbox)
     if flags:
         fields["flags"] = flags
     return encode(fields, octets)
@@ -89,21 +78,12 @@ def deliver(octets: bytes, date: int, mailbox: str | None = None, flags: list[st
 
 def encode(fields: Fields, octets: bytes = b"") -> bytes:
     """Return a body."""
-    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n" + octets
+    return form.line(fields) + b"\n" + octets
 
 
-def mailbox_name(name: str) -> str:
-    """Return a mailbox name as it is kept. Raises DataError when no mailbox can have it."""
-    name = canonical(name)
-    if _BAD_NAME.search(name) or len(name.encode("utf-8", "replace")) > NAME_MAX:
-        raise DataError(f"not a mailbox name: {name[:80]!a}")
-    return name
-
-
-def canonical(name: str) -> str:
-    """Return a mailbox name with INBOX, which is one in any (ASCII) case, as it is kept (RFC 3501 section 5.1)."""
-    first = name[:6].partition("/")[0]
-    return "INBOX" + name[5:] if first.isascii() and first.upper() == "INBOX" else name
+def checkpoint_part(spool: bytes, octets: bytes) -> bytes:
+    """Return the body of a part of a checkpoint: rows of state.py."""
+    return encode({"command": "checkpoint-part", "spool": spool.hex()}, octets)
 
 
 # Reading
@@ -118,7 +98,7 @@ def decode(body: bytes, spool: bytes | None = None) -> tuple[Fields, bytes]:
     """
     line, _, octets = body.partition(b"\n")
     try:
-        fields = json.loads(line.decode(), object_pairs_hook=_unique)
+        fields = form.read(line)
     except (ValueError, RecursionError):
         raise DataError("not a command (no line of JSON)") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("command"), str):
@@ -143,16 +123,9 @@ def changes(rows: list[Fields]) -> list[Fields]:
     return found
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> Fields:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("two fields of one name")
-    return fields
-
-
-def _checked(fields: Fields, form: dict[str, Callable[[Any], Any]], what: str) -> Fields:
+def _checked(fields: Fields, checks: dict[str, Check], what: str) -> Fields:
     found = {}
-    for name, check in form.items():
+    for name, check in checks.items():
         try:
             found[name] = check(fields.get(name))
         except (ValueError, TypeError, DataError):
@@ -160,89 +133,9 @@ def _checked(fields: Fields, form: dict[str, Callable[[Any], Any]], what: str) -
     return found
 
 
-def checkpoint_part(spool: bytes, octets: bytes) -> bytes:
-    """Return the body of a part of a checkpoint: rows of state.py."""
-    return encode({"command": "checkpoint-part", "spool": spool.hex()}, octets)
-
-
-def integer(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise ValueError
-    return value
-
-
-def date_of(value: Any) -> int:
-    """A time in seconds since 1970, before the last days of the year 9999: dates have four digits for it."""
-    if integer(value) > DATE_MAX:
-        raise ValueError
-    return int(value)
-
-
-def text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > NAME_MAX:
-        raise ValueError
-    value.encode()  # JSON can hold lone surrogates, a database cannot
-    return value
-
-
-def name_of_mailbox(value: Any) -> str:
-    return mailbox_name(text(value))
-
-
-def special_use(value: Any) -> str:
-    """Special uses of a mailbox (RFC 6154 section 2), separated by spaces; none when missing."""
-    if value is None or value == "":
-        return ""
-    if not isinstance(value, str) or not set(value.split(" ")) <= set(SPECIAL_USES.values()):
-        raise ValueError
-    return value
-
-
-def octets_of(octets: int) -> Callable[[Any], bytes]:
-    def check(value: Any) -> bytes:
-        if not isinstance(value, str) or not re.fullmatch(rf"[0-9a-f]{{{2 * octets}}}", value):
-            raise ValueError
-        return bytes.fromhex(value)
-
-    return check
-
-
-def _ids(value: Any) -> list[bytes]:
-    """Ids stand in one string of hex digits: a list would be a tenth longer when deflated."""
-    if not isinstance(value, str) or len(value) % _ID or not re.fullmatch(r"[0-9a-f]*", value):
-        raise ValueError
-    octets = bytes.fromhex(value)
-    return [octets[start : start + 16] for start in range(0, len(octets), 16)]
-
-
-def _hashes(value: Any) -> list[bytes]:
-    return [octets_of(32)(one) for one in _list(value)]
-
-
-def _numbers(value: Any) -> list[int]:
-    return [integer(one) for one in _list(value)]
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError
-    return value
-
-
-def _flags(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(flag, str) and is_flag(flag) for flag in value):
-        raise ValueError
-    return value
-
-
-def is_flag(flag: str) -> bool:
-    """Tell whether this is a flag that a message can have, in the case that it is kept in."""
-    return len(flag) <= FLAG_MAX and FLAG.fullmatch(flag) is not None
-
-
 def _changes(value: Any) -> list[Fields]:
     found = []
-    for row in _list(value):
+    for row in form.array(value):
         if not isinstance(row, dict) or not isinstance(row.get("do"), str):
             raise ValueError
         if row["do"] not in _CHANGES:
@@ -251,55 +144,57 @@ def _changes(value: Any) -> list[Fields]:
     return found
 
 
-_COMMANDS: dict[str, dict[str, Callable[[Any], Any]]] = {
+_ID, _KEY, _HASH = form.octets(16), form.octets(32), form.octets(32)
+
+_COMMANDS: dict[str, dict[str, Check]] = {
     "deliver": {
-        "command": text,
-        "date": date_of,
-        "mailbox": lambda value: "INBOX" if value is None else name_of_mailbox(value),
-        "flags": lambda value: [] if value is None else _flags(value),
+        "command": form.text,
+        "date": form.date,
+        "mailbox": form.optional(form.mailbox_name, "INBOX"),
+        "flags": form.optional(form.flags, []),
     },
     "change": {
-        "command": text,
-        "spool": octets_of(16),
-        "device": octets_of(16),
-        "counter": integer,
-        "previous": octets_of(32),
-        "number": integer,
-        "chain": octets_of(32),
+        "command": form.text,
+        "spool": _ID,
+        "device": _ID,
+        "counter": form.integer,
+        "previous": _HASH,
+        "number": form.integer,
+        "chain": _HASH,
         "changes": _changes,
     },
-    "checkpoint-part": {"command": text, "spool": octets_of(16)},
+    "checkpoint-part": {"command": form.text, "spool": _ID},
     "checkpoint": {
-        "command": text,
-        "spool": octets_of(16),
-        "number": integer,
-        "chain": octets_of(32),
-        "date": date_of,
-        "parts": _hashes,
+        "command": form.text,
+        "spool": _ID,
+        "number": form.integer,
+        "chain": _HASH,
+        "date": form.date,
+        "parts": lambda value: form.array(value, _HASH),
     },
 }
 
-_CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
-    "add-flags": {"do": text, "flags": _flags, "ids": _ids},
-    "remove-flags": {"do": text, "flags": _flags, "ids": _ids},
-    "expunge": {"do": text, "ids": _ids},
-    "move": {"do": text, "ids": _ids, "mailbox": octets_of(16)},
-    "copy": {"do": text, "ids": _ids, "mailbox": octets_of(16), "nonce": octets_of(16)},
+_CHANGES: dict[str, dict[str, Check]] = {
+    "add-flags": {"do": form.text, "flags": form.flags, "ids": form.ids},
+    "remove-flags": {"do": form.text, "flags": form.flags, "ids": form.ids},
+    "expunge": {"do": form.text, "ids": form.ids},
+    "move": {"do": form.text, "ids": form.ids, "mailbox": _ID},
+    "copy": {"do": form.text, "ids": form.ids, "mailbox": _ID, "nonce": _ID},
     "append": {
-        "do": text,
-        "mailbox": octets_of(16),
-        "flags": _flags,
-        "date": date_of,
-        "size": integer,
-        "nonce": octets_of(16),
+        "do": form.text,
+        "mailbox": _ID,
+        "flags": form.flags,
+        "date": form.date,
+        "size": form.integer,
+        "nonce": _ID,
     },
-    "create": {"do": text, "name": name_of_mailbox, "use": special_use, "nonce": octets_of(16)},
-    "rename": {"do": text, "mailbox": octets_of(16), "name": name_of_mailbox},
-    "delete": {"do": text, "mailbox": octets_of(16), "ids": _ids},
-    "subscribe": {"do": text, "name": name_of_mailbox},
-    "unsubscribe": {"do": text, "name": name_of_mailbox},
-    "trust": {"do": text, "key": octets_of(32), "comment": text},
-    "distrust": {"do": text, "key": octets_of(32)},
-    "user-key": {"do": text, "sign": octets_of(32), "box": octets_of(32)},
-    "discard": {"do": text, "numbers": _numbers},
+    "create": {"do": form.text, "name": form.mailbox_name, "use": form.special_use, "nonce": _ID},
+    "rename": {"do": form.text, "mailbox": _ID, "name": form.mailbox_name},
+    "delete": {"do": form.text, "mailbox": _ID, "ids": form.ids},
+    "subscribe": {"do": form.text, "name": form.mailbox_name},
+    "unsubscribe": {"do": form.text, "name": form.mailbox_name},
+    "trust": {"do": form.text, "key": _KEY, "comment": form.text},
+    "distrust": {"do": form.text, "key": _KEY},
+    "user-key": {"do": form.text, "sign": _KEY, "box": _KEY},
+    "discard": {"do": form.text, "numbers": lambda value: form.array(value, form.integer)},
 }

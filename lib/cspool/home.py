@@ -54,6 +54,20 @@ def spool_to_append(given: str | None) -> str:
     return given or value("append" if os.path.exists(path("append")) else "spool")
 
 
+def is_remote(spool: str) -> bool:
+    """Return whether a spool is named as [user@]host:path, to be reached by ssh.
+
+    A name with a slash before the colon is that of a directory, and one with two after it is a URL.
+    """
+    host, colon, path = spool.partition(":")
+    return bool(colon) and "/" not in host and not path.startswith("//")
+
+
+def is_url(spool: str) -> bool:
+    """Return whether a spool is named by its URL, to be reached over HTTP."""
+    return spool.lower().startswith(("http://", "https://"))
+
+
 def user_keys(given: str | None, given_old: str | None = None) -> "list[SecretKey]":
     """Return the user's secret keys, the newest first: that in `given` or `key`, and those of before in `old-keys`.
 

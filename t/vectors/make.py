@@ -14,10 +14,12 @@ from pathlib import Path
 here = Path(__file__).resolve().parent
 sys.path.insert(0, str(here.parent.parent / "lib"))
 
-from cspool import append, command, database, frame, keys, outbox, record, state, view  # noqa: E402
-from cspool.compact import Compaction, Keep  # noqa: E402
-from cspool.records import Records  # noqa: E402
-from cspool.replay import Replay  # noqa: E402
+from cspool import command, frame, keys, record
+from cspool.database import checkpoint, outbox, schema, seen, view
+from cspool.database.replay import Replay
+from cspool.spool import append
+from cspool.spool.batch import Records
+from cspool.spool.compact import Compaction, Keep
 
 PASSPHRASE = b"correct horse battery staple"
 MESSAGE = b"From: bob@example.org\r\nSubject: vector\r\n\r\nThe quick brown fox.\r\n"
@@ -121,7 +123,7 @@ def make_checkpoint() -> None:
         path = f"{directory}/spool"
         append.create(path)
         spool = append.Spool(path)
-        db = database.open_database(f"{directory}/mail.db", create=True)
+        db = schema.open_database(f"{directory}/mail.db", create=True)
 
         def log() -> bytes:
             head, octets = (reader := append.Spool(path).reader).frames(0)
@@ -129,7 +131,7 @@ def make_checkpoint() -> None:
             return frame.encode_head(head.text()) + frames + frame.encode_end(reader.count + 1)
 
         def change(*rows: command.Fields, octets: bytes = b"") -> None:
-            with database.writing(db):
+            with schema.writing(db):
                 view.change(db, list(rows), octets)
             spool.append([record.seal(body, alice, alice.public) for body in outbox.bodies(db)])
             fetch()
@@ -157,12 +159,12 @@ def make_checkpoint() -> None:
         change({**row, "nonce": "04" * 16}, {**row, "nonce": "05" * 16}, octets=MESSAGE * 2)
         change({"do": "subscribe", "name": "Work"})
         write("checkpoint/log", log())
-        cursor = database.cursor(db)
-        write("checkpoint/state", b"".join(state.parts(db, cursor.number)))
+        cursor = seen.cursor(db)
+        write("checkpoint/state", b"".join(checkpoint.parts(db, cursor.number)))
         assert cursor.spool and cursor.chain
-        keep = Keep.of(cursor.spool, cursor.number, cursor.chain, state.kept(db))
+        keep = Keep.of(cursor.spool, cursor.number, cursor.chain, checkpoint.kept(db))
         write("checkpoint/keep", keep.text())
-        sealed = [frame.encode(record.seal(body, alice, alice.public)) for body in state.checkpoint(db)]
+        sealed = [frame.encode(record.seal(body, alice, alice.public)) for body in checkpoint.checkpoint(db)]
         stream = frame.encode_keep(keep.text()) + b"".join(sealed) + frame.encode_end(1 + len(sealed))
         write("checkpoint/stream", stream)
         Compaction(path, keep, Records(io.BytesIO(stream), with_keep=True), 0).run()

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from .. import envelope, message, text
-from .grammar import MONTHS, BadCommand, Parser, Section, SequenceSet
-from .session import CONDSTORE, QRESYNC, No, Ranges, Session, merged, uid_set, within
+from ..mail import envelope, message, text
+from .grammar import CONDSTORE, MONTHS, QRESYNC, BadCommand, No, Parser, Section, SequenceSet
+from .session import Session
+from .sets import Ranges, merged, uid_set, within
 
 MACROS = {
     b"FAST": [b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE"],

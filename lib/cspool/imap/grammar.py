@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from ..command import DATE_MAX
-from . import names
+from ..form import DATE_MAX
+from ..mail import utf7
 
 _ATOM = re.compile(rb'[^\x00-\x20(){%*"\\\]\x7f-\xff]+')
 _ASTRING = re.compile(rb'[^\x00-\x20(){%*"\\\x7f-\xff]+')
@@ -36,6 +36,14 @@ MODSEQ_MAX = 2**63 - 1  # RFC 7162 section 7
 SequenceSet = list[tuple[int | None, int | None]] | None
 
 T = TypeVar("T")
+
+
+# What ENABLE knows (RFC 5161), beside CONDSTORE, which other commands can enable too.
+CONDSTORE, QRESYNC, UTF8, REV2 = "CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4REV2"
+
+
+class No(Exception):
+    """The command cannot be done: a NO answer with this text."""
 
 
 class BadCommand(Exception):
@@ -164,7 +172,7 @@ class Parser:
 
     def _mailbox(self, name: bytes) -> str:
         try:
-            return name.decode("utf-8") if self.utf8 else names.decode(name)
+            return name.decode("utf-8") if self.utf8 else utf7.decode(name)
         except ValueError:
             raise BadCommand("Mailbox name is not in " + ("UTF-8" if self.utf8 else "modified UTF-7")) from None
 
@@ -283,7 +291,7 @@ class Parser:
 
 def _field_name(name: bytes) -> bytes:
     """Return a field name as it is answered: an atom where it can be one."""
-    from ..envelope import string
+    from ..mail.envelope import string
 
     return name if _ASTRING.fullmatch(name) else string(name)
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from ..command import SPECIAL_USES, canonical
-from . import names
-from .grammar import BadCommand, Parser
-from .session import REV2, Session
+from ..form import SPECIAL_USES, canonical
+from ..mail import utf7
+from .grammar import REV2, BadCommand, Parser
+from .session import Session
 from .status import parse_items
 
 # Of which mailbox a STATUS is to follow, and the items.
@@ -70,7 +70,7 @@ def list_(session: Session, parser: Parser) -> Iterator[tuple[bytes, Status | No
     mailboxes = _Mailboxes(session)
     patterns = [canonical(reference + pattern) for pattern in patterns if pattern]
     for name in mailboxes.all():
-        if not any(names.matches(pattern, name) for pattern in patterns):
+        if not any(utf7.matches(pattern, name) for pattern in patterns):
             continue
         chosen, children = _selected(mailboxes, name, selection)
         if not chosen and not children:
@@ -124,9 +124,9 @@ def lsub(session: Session, parser: Parser) -> Iterator[bytes]:
     pattern = canonical(reference + parser.list_mailbox())
     parser.end()
     mailboxes = _Mailboxes(session)
-    shown = {name for name in mailboxes.subscribed if names.matches(pattern, name)}
+    shown = {name for name in mailboxes.subscribed if utf7.matches(pattern, name)}
     # With %, a name stands for what is subscribed below it, too.
-    above = {name for name in mailboxes.above_subscribed if "%" in pattern and names.matches(pattern, name)} - shown
+    above = {name for name in mailboxes.above_subscribed if "%" in pattern and utf7.matches(pattern, name)} - shown
     for name in sorted(shown | above):
         attributes = b"\\Noselect" if name in above else b""
         yield b'LSUB (%b) "/" %b' % (attributes, session.mailbox_name(name))

@@ -3,15 +3,18 @@
 import os
 import time
 
-from .. import database
-from ..command import SPECIAL_USES, append_id, canonical, mailbox_name
+from ..command import append_id
+from ..database import schema
 from ..errors import DataError
-from ..message import with_crlf
+from ..form import SPECIAL_USES, canonical, mailbox_name
+from ..octets import with_crlf
 from . import listing
 from .fetch import vanished_since
-from .grammar import BadCommand, Parser, SequenceSet
+from .grammar import CONDSTORE, QRESYNC, REV2, BadCommand, No, Parser, SequenceSet
 from .messages import expunge_deleted, settable_flags
-from .session import CONDSTORE, QRESYNC, REV2, SYSTEM_FLAGS, No, Selected, Session, uid_set
+from .selected import Selected
+from .session import SYSTEM_FLAGS, Session
+from .sets import uid_set
 from .status import parse_items, status_answer
 from .verbs import LOGGED_IN, SELECTED, verb
 
@@ -39,7 +42,7 @@ def _select(session: Session, parser: Parser, read_only: bool) -> str:
         session.selected = None  # also when this fails (section 6.3.2)
         session.untagged(b"OK [CLOSED] The other mailbox is not selected any more")
     key = session.mailbox(name)
-    selected = Selected(session, key, read_only)
+    selected = Selected(session.db, session.enabled, key, read_only)
     flags = f"{SYSTEM_FLAGS} {selected.keywords()}".rstrip()
     session.untagged(f"FLAGS ({flags})".encode())
     session.untagged(b"%d EXISTS" % len(selected.uids))
@@ -175,7 +178,7 @@ def delete(session: Session, parser: Parser) -> str:
     key, mailbox_id = found
     if session.selected and session.selected.key == key:
         session.selected = None
-    with database.writing(session.db):
+    with schema.writing(session.db):
         ids = b"".join(one for (one,) in session.db.execute("SELECT id FROM message WHERE mailbox = ?", (key,)))
         session.change([{"do": "delete", "mailbox": mailbox_id.hex(), "ids": ids.hex()}])
     return "DELETE completed"
@@ -200,7 +203,7 @@ def rename(session: Session, parser: Parser) -> str:
     moved = {name: new + name[len(old) :] for name in there if name == old or name.startswith(old + "/")}
     if any(name in there for name in moved.values()):
         raise No("[ALREADYEXISTS] There is one of that name below it")
-    with database.writing(session.db):
+    with schema.writing(session.db):
         session.create(_missing_parents(session, new))
         session.change([{"do": "rename", "mailbox": there[name], "name": target} for name, target in moved.items()])
     return "RENAME completed"
@@ -208,7 +211,7 @@ def rename(session: Session, parser: Parser) -> str:
 
 def _empty_inbox(session: Session, name: str) -> str:
     """RENAME of INBOX moves its messages to a new mailbox, and leaves it empty (section 6.3.6)."""
-    with database.writing(session.db):
+    with schema.writing(session.db):
         session.create([*_missing_parents(session, name), name])
         inbox = session.mailbox("INBOX")
         ids = [one for (one,) in session.db.execute("SELECT id FROM message WHERE mailbox = ? ORDER BY uid", (inbox,))]

@@ -3,12 +3,15 @@
 import os
 from collections.abc import Callable
 
-from .. import database
-from ..command import Fields, copy_id, is_flag
+from ..command import Fields, copy_id
+from ..database import schema
+from ..form import is_flag
 from .fetch import Fetch, cut
-from .grammar import BadCommand, Parser, SequenceSet
+from .grammar import CONDSTORE, QRESYNC, REV2, BadCommand, No, Parser, SequenceSet
 from .search import Found, Search
-from .session import CONDSTORE, QRESYNC, REV2, SYSTEM_FLAGS, No, Ranges, Selected, Session, merged, uid_set
+from .selected import Selected
+from .session import SYSTEM_FLAGS, Session
+from .sets import Ranges, merged, uid_set
 from .sort import criterion
 from .sort import sort as sorted_by
 from .thread import answer, ordered_subject, references
@@ -48,7 +51,7 @@ def _expunge(session: Session, ranges: Ranges | None) -> str:
 
 def expunge_deleted(session: Session, selected: Selected, ranges: Ranges | None) -> None:
     r"""Expunge what is marked \Deleted: all that the client knows of, or what is in these ranges."""
-    with database.writing(session.db):  # lest somebody takes the mark away in between
+    with schema.writing(session.db):  # lest somebody takes the mark away in between
         rows = selected.rows([(1, selected.known)] if ranges is None else ranges, "message.id, message.flags")
         deleted = [message_id for _, _, message_id, flags in rows if "\\Deleted" in flags.split()]
         session.change_messages([{"do": "expunge"}], deleted)
@@ -91,7 +94,7 @@ def sort(session: Session, parser: Parser, by_uid: bool) -> str:
         parser.space()
         key = one.keys(parser)
         parser.end()
-        with database.reading(session.db):
+        with schema.reading(session.db):
             found = sorted_by(one.selected, one.run(key), criteria)
         result.answer(found, one.with_modseq)
     return "SORT completed"
@@ -109,7 +112,7 @@ def thread(session: Session, parser: Parser, by_uid: bool) -> str:
     parser.space()
     key = one.keys(parser)
     parser.end()
-    with database.reading(session.db):
+    with schema.reading(session.db):
         threads = algorithm(one.selected, one.run(key))
     session.untagged(f"THREAD {answer(threads, by_uid)}".rstrip().encode())
     return "THREAD completed"
@@ -234,7 +237,7 @@ def store(session: Session, parser: Parser, by_uid: bool) -> str:
     selected = _writable(session)
     ranges = selected.ranges(numbers, by_uid)
     modified: list[int] = []
-    with database.writing(session.db):
+    with schema.writing(session.db):
         if unchanged_since is not None:
             ranges, modified = _unmodified(selected, ranges, unchanged_since)
         before = selected.mailbox("modseq")
@@ -300,7 +303,7 @@ def copy(session: Session, parser: Parser, by_uid: bool) -> str:
     numbers, mailbox_id = _set_and_target(session, parser)
     nonce = os.urandom(16)
     row = {"do": "copy", "mailbox": mailbox_id.hex(), "nonce": nonce.hex()}
-    with database.writing(session.db):
+    with schema.writing(session.db):
         messages = _selected(session).ids(_selected(session).ranges(numbers, by_uid))
         session.change_messages([row], [message_id for _, message_id in messages])
         code = _copyuid(session, mailbox_id, messages, lambda source: copy_id(nonce, source))
@@ -315,7 +318,7 @@ def move(session: Session, parser: Parser, by_uid: bool) -> str:
     if session.mailbox_id(selected.key) == mailbox_id:
         return "MOVE completed: they are there"
     row = {"do": "move", "mailbox": mailbox_id.hex()}
-    with database.writing(session.db):
+    with schema.writing(session.db):
         messages = selected.ids(selected.ranges(numbers, by_uid))
         session.change_messages([row], [message_id for _, message_id in messages])
         code = _copyuid(session, mailbox_id, messages, lambda source: source)

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .. import text
-from .grammar import BadCommand, Parser, SequenceSet
-from .session import CONDSTORE, No, Selected, Session
+from ..mail import text
+from .grammar import CONDSTORE, BadCommand, No, Parser, SequenceSet
+from .selected import Selected
+from .session import Session
 
 DEPTH_MAX = 50  # parentheses, NOT and OR inside each other
 

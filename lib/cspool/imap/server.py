@@ -5,8 +5,8 @@ import sqlite3
 from ..errors import Failure
 from . import mailboxes, messages, verbs  # noqa: F401 - the first two put their verbs into the table
 from .connection import Closed
-from .grammar import LITERAL, BadCommand, Parser
-from .session import QRESYNC, No, Session
+from .grammar import LITERAL, QRESYNC, BadCommand, No, Parser
+from .session import Session
 
 LITERALS_MAX = 1 << 20  # octets of a command that is no APPEND, in all
 PIECE = 128  # octets that a literal takes in memory beside its own

@@ -5,7 +5,7 @@ from typing import Any
 
 from .grammar import BadCommand, Parser
 from .search import Found
-from .session import Selected
+from .selected import Selected
 
 # Columns of message, content and ordering. One without Date counts as sent when it arrived (section 2.2).
 SENT = "coalesce(sent, date)"

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from .. import database
-from .grammar import BadCommand, Parser
-from .session import CONDSTORE, Session
+from ..database import schema
+from .grammar import CONDSTORE, BadCommand, Parser
+from .session import Session
 from .verbs import APPEND_MAX
 
 # These take time for each message, and say the same as long as the mailbox has the same HIGHESTMODSEQ.
@@ -39,7 +39,7 @@ def status_answer(session: Session, name: str, items: list[bytes]) -> bytes:
     key = session.mailbox(name)
     if b"HIGHESTMODSEQ" in items:
         session.enabled.add(CONDSTORE)
-    with database.reading(session.db):
+    with schema.reading(session.db):
         modseq = session.db.execute(STATUS[b"HIGHESTMODSEQ"], (key,)).fetchone()[0]
         counts = session.counts.setdefault(key, {})
         if counts.get(b"HIGHESTMODSEQ") != modseq:

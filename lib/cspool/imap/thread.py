@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from .search import Found
-from .session import Selected
+from .selected import Selected
 from .sort import SENT, keys
 
 

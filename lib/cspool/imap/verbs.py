@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .. import __version__, keys
-from .grammar import BadCommand, Parser
-from .session import CONDSTORE, QRESYNC, REV2, UTF8, No, Session
+from .grammar import CONDSTORE, QRESYNC, REV2, UTF8, BadCommand, No, Parser
+from .session import Session
 
 APPEND_MAX = 50 << 20  # octets: with padding still a frame
 

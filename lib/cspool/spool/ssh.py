@@ -5,24 +5,13 @@ ssh is the user's own, with the user's configuration, keys and agent.
 
 import os
 
-from . import tool
-from .errors import TryAgain, UsageError, reason
+from .. import tool
+from ..errors import TryAgain, UsageError, reason
 
 # What our tools exit with. All else that ssh returns (255 of its own, 127 for
 # a far end without cspool, 128 and up for signals) is its or the network's
 # trouble, and a mail server must keep the mail then.
 SYSEXITS = range(os.EX_USAGE, os.EX_CONFIG + 1)
-
-
-def is_remote(spool: str) -> bool:
-    """Tell whether a spool is named as host:path; one with a slash before the colon is local, a URL is neither."""
-    host, colon, path = spool.partition(":")
-    return bool(colon) and "/" not in host and not path.startswith("//")
-
-
-def is_url(spool: str) -> bool:
-    """Tell whether a spool is named by its URL, for web.py."""
-    return spool.lower().startswith(("http://", "https://"))
 
 
 SAID_MAX = 10_000  # octets that are read of what ssh says

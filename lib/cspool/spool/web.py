@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from itertools import chain
 
-from . import __version__, frame
-from .errors import BadConfig, DataError, TryAgain, UsageError, reason
-from .records import Records
+from .. import __version__, frame
+from ..errors import BadConfig, DataError, TryAgain, UsageError, reason
+from .batch import Records
 
 TIMEOUT = 60  # seconds without an octet
 _PATH = re.compile(r"[!-~]*")  # what else there is must be %-encoded

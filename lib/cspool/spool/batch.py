@@ -7,8 +7,8 @@ writer has died.
 from collections.abc import Iterator
 from typing import IO, BinaryIO
 
-from . import frame
-from .errors import DataError
+from .. import frame
+from ..errors import DataError
 
 IN_MEMORY = 16 << 20  # octets of records; what is longer waits in a temporary file
 OVERHEAD = 128  # octets that a record in memory takes beside its own

@@ -11,16 +11,17 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from . import command, database, frame, keys, outbox, record, state, tool, view
-from .command import FIRST, Fields
-from .database import CHAIN_KEPT, CHAIN_STEP
-from .errors import BadConfig, Contradiction, DataError, Failure, TooOld
+from .. import command, frame, keys, record, tool
+from ..command import FIRST, Fields
+from ..errors import BadConfig, Contradiction, DataError, Failure, TooOld
+from ..frame import Frame
+from ..keys import SecretKey
+from ..record import Opened
+from ..spool.files import Head
+from . import checkpoint, outbox, schema, seen, view
 from .fold import Layer
-from .frame import Frame
-from .keys import SecretKey
 from .loading import Loading
-from .record import Opened
-from .spool import Head
+from .seen import CHAIN_KEPT, CHAIN_STEP
 
 TRANSACTION = 1.0  # seconds after which what was folded is committed
 UNKNOWN = b""  # the hash of a device's last change, when records are lost
@@ -49,7 +50,7 @@ class Replay:
         self.folded: dict[bytes, None] = {}  # ids of messages that this transaction's records touched
         # No head may be below what was known when the stream began, or what the stream itself has shown.
         # Between the two another cspool-apply may have gone further.
-        self.floor = database.cursor(db).number
+        self.floor = seen.cursor(db).number
         self.number = self.last = self.octets = 0
         # The last frame that was read: its record is used once what follows it has told that it is the right one.
         self.waiting: Frame | None = None
@@ -65,7 +66,7 @@ class Replay:
         last record, has then been applied, and is on disk; before a
         Contradiction, only what had been committed.
         """
-        database.check_keys(self.db, self.own)
+        seen.check_keys(self.db, self.own)
         head = None
         try:
             for one in frames:
@@ -88,14 +89,14 @@ class Replay:
             self.waiting = None
             if isinstance(failure, Contradiction):
                 # The records of this transaction may be the wrong ones: none is used.
-                database.roll_back(self.db)
+                schema.roll_back(self.db)
                 self.folded = {}
                 self._remember(failure, head)
             self.commit()
             self._report()
             raise
         except BaseException:
-            database.roll_back(self.db)
+            schema.roll_back(self.db)
             raise
         self.commit()
 
@@ -147,11 +148,11 @@ class Replay:
         self._load()
 
     def _load(self) -> None:
-        cursor = database.cursor(self.db)
+        cursor = seen.cursor(self.db)
         self.spool, self.number, self.chain = cursor.spool, cursor.number, cursor.chain or b""
         if self.loading and self.number > self.loading.stated:
             self.loading = None  # another cspool-apply was faster
-        self.user = database.check_keys(self.db, self.own).public.sign
+        self.user = seen.check_keys(self.db, self.own).public.sign
         self.db.execute("UPDATE cursor SET user = ?", (self.user,))
 
     def _save(self) -> None:
@@ -313,7 +314,7 @@ class Replay:
         elif fields["command"] == "checkpoint":
             self._check_checkpoint(number, fields)
             layer.checkpoint(fields["date"])
-            state.forget_records(self.db)
+            checkpoint.forget_records(self.db)
             query = "SELECT (SELECT coalesce(sum(size), 0) FROM record) + (SELECT coalesce(sum(size), 0) FROM part)"
             self.octets = size
             self.db.execute(f"UPDATE cursor SET octets = ({query})")
@@ -326,7 +327,7 @@ class Replay:
             device = fields["device"]
             self.db.execute("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", (device, fields["counter"], body_hash))
             outbox.took_effect(self.db, device, body_hash)
-            self.user = database.check_keys(self.db, self.own).public.sign
+            self.user = seen.check_keys(self.db, self.own).public.sign
         self.folded.update(layer.touched)
         return bool(octets)
 
@@ -341,7 +342,10 @@ class Replay:
             raise DataError("a checkpoint for another place in the log")
         if self.chain_of(stated) not in (None, fields["chain"]):
             raise Contradiction(f"the checkpoint in record {number} is of another log than has been seen")
-        own = [command.body_hash(command.checkpoint_part(fields["spool"], one)) for one in state.parts(self.db, stated)]
+        own = [
+            command.body_hash(command.checkpoint_part(fields["spool"], one))
+            for one in checkpoint.parts(self.db, stated)
+        ]
         if own != fields["parts"]:
             raise Contradiction(
                 f"the checkpoint in record {number} states other mailboxes than the log before it: a fork, or a fault"
@@ -380,7 +384,7 @@ class Replay:
 
 def agrees(db: sqlite3.Connection, head: Head) -> bool:
     """Tell whether a head, by itself, goes with what has been applied."""
-    cursor = database.cursor(db)
+    cursor = seen.cursor(db)
     if cursor.spool is None:
         return True
     last = head.next - 1

@@ -10,12 +10,14 @@ that was cut off goes on where it was.
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import command, database, fold, frame, keys, message, outbox, state, tool
-from .command import FIRST, Fields
-from .errors import BadConfig, Contradiction, DataError, TryAgain
+from .. import command, frame, keys, tool
+from ..command import FIRST, Fields
+from ..errors import BadConfig, Contradiction, DataError, TryAgain
+from ..frame import Frame
+from ..octets import with_crlf
+from ..spool.files import Head
+from . import checkpoint, content, outbox, schema, seen
 from .fold import Layer
-from .frame import Frame
-from .spool import Head
 
 if TYPE_CHECKING:
     from .replay import Replay
@@ -95,7 +97,7 @@ class Loading:
         if (fields["number"], fields["chain"], fields["parts"]) != (self.stated, self.chains[0], hashes):
             raise Contradiction(f"{self.name} is for another place in the log")
         lines = {one: (counter, last) for one, counter, last in self.db.execute("SELECT * FROM device")}
-        device = database.cursor(self.db).device
+        device = seen.cursor(self.db).device
         for kind, *columns in self._rows():
             if kind == "user" and columns != [sender]:
                 raise Contradiction(f"{self.name} is signed by a key that is not the user's ({keys.short(sender)})")
@@ -120,7 +122,7 @@ class Loading:
         query = "SELECT body FROM part WHERE number < ? ORDER BY number"
         for (octets,) in self.db.execute(query, (self.epoch,)):
             try:
-                yield from state.rows(octets)
+                yield from checkpoint.rows(octets)
             except DataError as error:
                 raise Contradiction(f"{self.name}: {error}") from None
 
@@ -201,12 +203,12 @@ class Loading:
         for change in [fields] if fields["command"] == "deliver" else appends:
             end = position + change.get("size", len(octets))
             if position in places:
-                whole = message.with_crlf(octets[position:end])
+                whole = with_crlf(octets[position:end])
                 if change is fields:
                     message_id = command.delivery_id(fields["mailbox"], whole)
                 else:
                     message_id = command.append_id(change["nonce"], whole)
-                self._found(number, position, fold.add_content(self.db, message_id, whole, number, position))
+                self._found(number, position, content.add(self.db, message_id, whole, number, position))
             position = end
 
     def _found(self, number: int, place: int, content: int) -> None:
@@ -216,7 +218,7 @@ class Loading:
         """Forget what belongs to no message: a load that came to no end has left it."""
         query = "SELECT key FROM content WHERE key NOT IN (SELECT content FROM message)"
         for (key,) in self.db.execute(query).fetchall():
-            fold.forget_content(self.db, key)
+            content.forget(self.db, key)
 
     # What it states
 
@@ -268,7 +270,7 @@ class Loading:
                     db.execute(f"INSERT INTO {kind} VALUES (?, ?, ?)", columns)
                 case "mailbox":
                     mailbox_id, name, use, other = columns
-                    row = (name, use, other and database.mailbox(db, other), database.mailbox(db, mailbox_id))
+                    row = (name, use, other and schema.mailbox(db, other), schema.mailbox(db, mailbox_id))
                     update = "UPDATE mailbox SET fold_name = ?, fold_use = ?, fold_same_as = ?, made = 1 WHERE key = ?"
                     db.execute(update, row)
                 case "subscribed":
@@ -287,7 +289,7 @@ class Loading:
             if number not in lost:
                 db.execute("DELETE FROM lost WHERE number = ?", (number,))
         db.execute("DELETE FROM stated")
-        state.forget_records(db)
+        checkpoint.forget_records(db)
         self.replay.refresh(touched + gone)
 
     def _state_message(
@@ -299,7 +301,7 @@ class Loading:
         if content is None:
             return []  # lost
         db.execute("INSERT INTO stated VALUES (?)", (message_id,))
-        mailbox = database.mailbox(db, mailbox_id)
+        mailbox = schema.mailbox(db, mailbox_id)
         fold_row = "SELECT content, date, fold_mailbox, fold_flags FROM message WHERE id = ?"
         found = db.execute(fold_row, (message_id,)).fetchone()
         stated = (content, date, mailbox, flags)

@@ -4,16 +4,16 @@ One fold has one text, octet for octet, so whoever has replayed the log can
 hold its own against that of a checkpoint.
 """
 
-import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from . import command, database
-from .command import date_of, integer, octets_of, special_use, text
-from .database import CHAIN_STEP
-from .errors import DataError
+from .. import command, form
+from ..errors import DataError
+from ..form import integer
+from . import seen
+from .seen import CHAIN_STEP
 
 PART = 4 << 20  # octets of rows that go into one record
 
@@ -61,7 +61,7 @@ def checkpoint(db: sqlite3.Connection) -> Iterator[bytes]:
 
     Raises DataError where it would not keep all that is needed: a fault, which must not drop mail.
     """
-    cursor = database.cursor(db)
+    cursor = seen.cursor(db)
     assert cursor.spool is not None and cursor.chain is not None
     unknown = (
         "SELECT 1 FROM message JOIN content ON content.key = content WHERE fold_mailbox NOTNULL AND number IS NULL"
@@ -86,15 +86,14 @@ def checkpoint(db: sqlite3.Connection) -> Iterator[bytes]:
 
 
 def _line(row: Row) -> bytes:
-    # RFC 8785: no spaces, and nothing escaped that need not be.
-    return json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    return form.line(row) + b"\n"
 
 
 def rows(octets: bytes) -> Iterator[Row]:
     """Yield the rows of a part, with hex as bytes. Raises DataError where it is none."""
     for line in octets.splitlines():
         try:
-            kind, *columns = json.loads(line.decode())
+            kind, *columns = form.read(line)
             checks = _CHECKS[kind]
             row = [kind, *(check(value) for check, value in zip(checks, columns, strict=True))]
         except (ValueError, TypeError, KeyError, RecursionError, DataError):
@@ -125,12 +124,8 @@ def forget_records(db: sqlite3.Connection) -> None:
     )
 
 
-def _or_none(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else check(value)
-
-
 def _flags(value: Any) -> str:
-    if not all(command.is_flag(flag) for flag in _string(value).split()):
+    if not all(form.is_flag(flag) for flag in _string(value).split()):
         raise ValueError
     return str(value)
 
@@ -143,21 +138,21 @@ def _string(value: Any) -> str:
 
 def _line_hash(value: Any) -> bytes:
     """The hash of a device's last change; nothing where that is not known."""
-    return b"" if value == "" else octets_of(32)(value)
+    return b"" if value == "" else _HASH(value)
 
 
-_ID, _HASH, _NAME = octets_of(16), octets_of(32), command.name_of_mailbox
-_CHECKS: dict[str, tuple[Callable[[Any], Any], ...]] = {
+_ID, _HASH = form.octets(16), form.octets(32)
+_CHECKS: dict[str, tuple[form.Check, ...]] = {
     "user": (_HASH,),
     "chain": (integer, _HASH),
     "lost": (integer, integer),
-    "checkpoint": (integer, date_of),
-    "trust": (_HASH, text, integer),
+    "checkpoint": (integer, form.date),
+    "trust": (_HASH, form.text, integer),
     "device": (_ID, integer, _line_hash),
-    "mailbox": (_ID, _or_none(_NAME), special_use, _or_none(_ID)),
-    "subscribed": (_NAME,),
+    "mailbox": (_ID, form.optional(form.mailbox_name), form.special_use, form.optional(_ID)),
+    "subscribed": (form.mailbox_name,),
     "gone": (_ID, integer),
     "aside": (integer,),
     "record": (integer, _HASH),
-    "message": (_ID, _ID, _flags, date_of, integer, integer),
+    "message": (_ID, _ID, _flags, form.date, integer, integer),
 }

@@ -9,8 +9,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from . import disk, frame
-from .errors import DataError, TryAgain
+from .. import disk, frame
+from ..errors import DataError, TryAgain
 
 PIECE = 1 << 20  # octets copied at a time
 

@@ -13,13 +13,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from . import command, database, outbox, view
-from .command import INBOX, Fields
-from .errors import Contradiction, DataError
-from .frame import Frame
-from .keys import SecretKey
+from .. import command
+from ..command import INBOX, Fields
+from ..errors import Contradiction, DataError
+from ..frame import Frame
+from ..keys import SecretKey
+from ..spool.files import Head
+from . import outbox, schema, seen, view
 from .replay import Replay
-from .spool import Head
 
 ENTRY_MESSAGES = 1000  # messages and octets that go into one entry of the outbox
 ENTRY_OCTETS = 8 << 20
@@ -55,7 +56,7 @@ def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Iterator[Frame]
 
     Raises what `Replay.run` raises, and has done nothing then.
     """
-    user = database.check_keys(db, own)
+    user = seen.check_keys(db, own)
     db.execute("BEGIN IMMEDIATE")
     try:
         for statement in CLEAR.split(";")[:-1]:
@@ -65,14 +66,14 @@ def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Iterator[Frame]
         mailboxes = _queue_mailboxes(db)
         lacking = _queue_messages(db, mailboxes)
         _queue_differences(db, mailboxes)
-        if database.check_keys(db, own) != user:
+        if seen.check_keys(db, own) != user:
             outbox.add(db, [outbox.user_key(user.public)], b"")
         view.refresh(db, [one for (one,) in db.execute("SELECT id FROM message ORDER BY key")])
         for table in ("message", "mailbox", "subscription", "trust", "known", "history"):
             db.execute(f"DROP TABLE was_{table}")
         db.execute("COMMIT")
     except BaseException:
-        database.roll_back(db)
+        schema.roll_back(db)
         raise
     return lacking
 

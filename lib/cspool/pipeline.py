@@ -7,7 +7,7 @@ import sys
 
 from . import frame
 from .errors import TryAgain
-from .spool import Head
+from .spool.files import Head
 
 DIRECTORY = os.path.dirname(os.path.realpath(sys.argv[0]))
 

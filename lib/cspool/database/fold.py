@@ -10,8 +10,12 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from . import command, database, envelope, message, order, text
-from .command import INBOX, Fields
+from .. import command
+from ..command import INBOX, Fields
+from ..octets import with_crlf
+from . import schema
+from .content import add as add_content
+from .content import forget_unused
 
 FORGET = 30 * 86400  # seconds
 
@@ -80,7 +84,7 @@ class Layer:
                 self._insert(message_id, content, date, mailbox, flags)
 
     def _append(self, change: Fields, octets: bytes, place: int) -> None:
-        octets = message.with_crlf(octets)
+        octets = with_crlf(octets)
         message_id = command.append_id(change["nonce"], octets)
         if self._known(message_id):
             return
@@ -94,7 +98,7 @@ class Layer:
         found = self.db.execute("SELECT key, made FROM mailbox WHERE id = ?", (mailbox_id,)).fetchone()
         if found and found[1]:
             return  # issued again
-        key = found[0] if found else database.add_mailbox(self.db, mailbox_id)
+        key = found[0] if found else schema.add_mailbox(self.db, mailbox_id)
         if self.number is not None:
             self.db.execute("UPDATE mailbox SET made = 1 WHERE key = ?", (key,))
         taken = self._named(change["name"])
@@ -173,14 +177,14 @@ class Layer:
     def deliver(self, fields: Fields, octets: bytes, flags: Iterable[str] = ()) -> None:
         """Put a delivered message into its mailbox, unless it has been there before."""
         assert self.number is not None
-        octets = message.with_crlf(octets)
+        octets = with_crlf(octets)
         message_id = command.delivery_id(fields["mailbox"], octets)
         if self._known(message_id):
             return
         mailbox = self._named(fields["mailbox"])
         if mailbox is None:
             (spool,) = self.db.execute("SELECT spool FROM cursor").fetchone()
-            mailbox = database.mailbox(self.db, command.delivered_mailbox_id(spool, self.number))
+            mailbox = schema.mailbox(self.db, command.delivered_mailbox_id(spool, self.number))
             self.db.execute("UPDATE mailbox SET made = 1 WHERE key = ?", (mailbox,))
             self._name(mailbox, fields["mailbox"])
             self._subscribe(fields["mailbox"], True)
@@ -292,45 +296,3 @@ def without_flags(flags: str, removed: list[str]) -> str:
     """Return flags without the removed ones."""
     gone = {flag.lower() for flag in removed}
     return " ".join(flag for flag in flags.split() if flag.lower() not in gone)
-
-
-def add_content(db: sqlite3.Connection, message_id: bytes, octets: bytes, number: int | None, place: int) -> int:
-    """Store the octets of a message (CRLF line ends) and what is computed of them; return their key."""
-    root = message.parse(octets)
-    try:
-        columns, texts, ordering = computed(octets, root)
-    except Exception:
-        # A fault of ours in what only helps clients must not stop the log, and with it all mail.
-        columns, texts, ordering = computed(b"", message.parse(b""))
-    columns |= {"number": number, "place": place, "id": message_id, "size": len(octets)}
-    key = db.execute(f"INSERT INTO content ({', '.join(columns)}) VALUES (:{', :'.join(columns)})", columns).lastrowid
-    assert key is not None
-    db.execute("INSERT INTO octets VALUES (?, ?, ?)", (key, octets[: root.body], octets[root.body :]))
-    db.execute("INSERT INTO text VALUES (?, ?, ?)", (key, *texts))
-    db.execute(f"INSERT INTO ordering VALUES (?{', ?' * len(ordering)})", (key, *ordering))
-    return key
-
-
-def computed(octets: bytes, root: message.Part) -> tuple[Fields, tuple[str, str], order.Order]:
-    """Return what is computed of a message: columns of `content`, texts of header and body, and `ordering`."""
-    columns: Fields = {
-        "envelope": envelope.envelope(root.fields),
-        "structure": envelope.structure(octets, root),
-        "preview": envelope.string(text.preview(octets, root).encode("utf-8", "replace")),
-    }
-    columns["sent"], columns["sent_day"] = text.sent(root.fields.get(b"date", b""))
-    texts = text.header_text(octets[: root.body]), text.body_text(octets, root)
-    return columns, texts, order.order(root.fields)
-
-
-def forget_unused(db: sqlite3.Connection, key: int) -> None:
-    """Remove a content that no message has any more."""
-    if not db.execute("SELECT 1 FROM message WHERE content = ?", (key,)).fetchone():
-        forget_content(db, key)
-
-
-def forget_content(db: sqlite3.Connection, key: int) -> None:
-    """Remove what `add_content` has stored."""
-    db.execute("DELETE FROM content WHERE key = ?", (key,))
-    for table in ("octets", "text", "ordering"):
-        db.execute(f"DELETE FROM {table} WHERE content = ?", (key,))

@@ -11,9 +11,11 @@ import sqlite3
 import time
 from collections.abc import Iterable
 
-from . import command, outbox
-from .command import Fields
-from .fold import Layer, forget_unused
+from .. import command
+from ..command import Fields
+from . import outbox
+from .content import forget_unused
+from .fold import Layer
 
 
 class View(Layer):

@@ -12,9 +12,10 @@ import sqlite3
 import time
 from collections.abc import Iterator
 
-from . import command, database
-from .command import FIRST, Fields
-from .keys import PublicKey
+from .. import command, form
+from ..command import FIRST, Fields
+from ..keys import PublicKey
+from . import schema, seen
 
 USER_KEY = '"do":"user-key"'  # is in the text of a change that changes the user key, and of no other
 TOGETHER = 1 << 20  # octets of changes, and of messages, that are put into one
@@ -24,13 +25,13 @@ def add(db: sqlite3.Connection, rows: list[Fields], octets: bytes) -> None:
     """Put a change, as small changes in the form of a command, at the end of the outbox."""
     db.execute(
         "INSERT INTO outbox (changes, octets, made) VALUES (?, ?, ?)",
-        (json.dumps(rows, separators=(",", ":"), ensure_ascii=False), octets, int(time.time())),
+        (form.line(rows).decode(), octets, int(time.time())),
     )
 
 
 def freeze(db: sqlite3.Connection) -> None:
     """Freeze what is not frozen, in order and as few as may be. The spool has to be known."""
-    cursor = database.cursor(db)
+    cursor = seen.cursor(db)
     if cursor.spool is None or cursor.chain is None:
         return
     counter, previous = _last(db, cursor.device)
@@ -102,7 +103,7 @@ def took_effect(db: sqlite3.Connection, device: bytes, body_hash: bytes) -> None
     """
     if db.execute("DELETE FROM outbox WHERE hash = ?", (body_hash,)).rowcount:
         return
-    if device == database.cursor(db).device:
+    if device == seen.cursor(db).device:
         _issue_again(db)
 
 
@@ -154,7 +155,7 @@ def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
     Behind one that changes the user key comes none before it has taken effect,
     for the old key signs them all.
     """
-    with database.writing(db):
+    with schema.writing(db):
         freeze(db)
     for (key,) in db.execute("SELECT key FROM outbox WHERE line IS NOT NULL ORDER BY key").fetchall():
         found = db.execute("SELECT line, octets FROM outbox WHERE key = ? AND line IS NOT NULL", (key,)).fetchone()

@@ -16,11 +16,12 @@ from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import NamedTuple
 
-from . import append, disk, frame, scan
+from .. import disk, frame
+from ..errors import DataError, NotAllowed, TryAgain
+from . import append, scan
 from .append import LIST, LOG, Writer, locked, write_head, write_list
-from .errors import DataError, NotAllowed, TryAgain
-from .records import Records
-from .spool import Directory, Head, Reader, Segment
+from .batch import Records
+from .files import Directory, Head, Reader, Segment
 
 GARBAGE = 0.05  # of the octets of a segment; with less it stays as it is
 DAY = 86400

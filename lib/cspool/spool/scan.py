@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from . import disk, frame
-from .errors import DataError
-from .spool import Header
+from .. import disk, frame
+from ..errors import DataError
+from .files import Header
 
 Octets = mmap.mmap
 HEADER_LINE_MAX = 512  # octets

@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from . import disk, frame
-from .errors import CannotCreate, OverQuota, TryAgain, reason
-from .spool import Directory, Head, Header, Reader, Segment, digest
+from .. import disk, frame
+from ..errors import CannotCreate, OverQuota, TryAgain, reason
+from .files import Directory, Head, Header, Reader, Segment, digest
 
 ROTATE = 16 << 20  # octets after which a segment is closed
 LIST = re.compile(r"segments\.(\d{1,19})")  # names of the files of a spool

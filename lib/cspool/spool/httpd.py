@@ -20,10 +20,10 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from typing import IO, Any, NamedTuple
 
-from . import __version__, disk, tool
+from .. import __version__, disk, tool
+from ..errors import Failure, OverQuota, reason
 from .append import Spool
-from .errors import Failure, OverQuota, reason
-from .records import Records
+from .batch import Records
 from .tokens import Tokens
 
 NAME = re.compile(r"/([A-Za-z0-9_@+][A-Za-z0-9._@+-]*)/(?:(head|format|segments\.\d{1,19}|\d{20}\.\d{1,9}\.log))?")

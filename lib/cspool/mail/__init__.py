@@ -1,0 +1,1 @@
+"""Mail as octets: what a message is made of, and what is computed of it. Nothing here knows of records or databases."""

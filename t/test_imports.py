@@ -1,0 +1,112 @@
+"""The rooms of lib/cspool, and what each may import: a rule that is broken is named, with its reason."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parent.parent
+LIB = TOP / "lib"
+
+RULES = [
+    # (who, what none of them may import, why)
+    (
+        "cspool.spool",
+        ("cspool.keys", "cspool.record", "cspool.command", "cspool.mail", "cspool.database", "cspool.imap"),
+        "the operator's side must not be able to read a record",
+    ),
+    (
+        "cspool.imap",
+        ("cspool.spool", "cspool.record", "cspool.frame", "cspool.database.replay", "cspool.database.loading"),
+        "cspool-imapd knows the database and neither the log nor how it is sealed",
+    ),
+    ("cspool.database", ("cspool.imap",), "the database does not know who reads it"),
+]
+# (room, all that its modules may import of ours, why)
+CLOSED = [
+    (
+        "cspool.mail",
+        ("cspool.mail", "cspool.octets", "cspool.errors"),
+        "a message is read without regard to where it is",
+    ),
+    ("cspool.errors", (), "everything stands on it"),
+    ("cspool.octets", (), "everything stands on it"),
+]
+
+
+def module_of(path):
+    """Return the name of the module in a file; a package is called by its folder."""
+    parts = path.relative_to(LIB).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sorted((LIB / "cspool").rglob("*.py"))}
+
+
+def imports(module):
+    """Return our modules that this one imports anywhere in it, also where only types are checked."""
+    path = MODULES[module]
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            for name in node.names:
+                full = f"{origin}.{name.name}"
+                found.add(full if full in MODULES else origin)
+    return {name for name in found if name in MODULES} - {module, "cspool"}
+
+
+IMPORTS = {module: imports(module) for module in MODULES}
+
+
+def inside(module, room):
+    return module == room or module.startswith(room + ".")
+
+
+@pytest.mark.parametrize(("room", "barred", "why"), RULES)
+def test_what_a_room_may_not_import(room, barred, why):
+    broken = [
+        f"{module} imports {other}: {why}"
+        for module in MODULES
+        if inside(module, room)
+        for other in sorted(IMPORTS[module])
+        if any(inside(other, one) for one in barred)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+@pytest.mark.parametrize(("room", "allowed", "why"), CLOSED)
+def test_all_that_a_room_may_import(room, allowed, why):
+    broken = [
+        f"{module} imports {other}: {why}"
+        for module in MODULES
+        if inside(module, room)
+        for other in sorted(IMPORTS[module])
+        if not any(inside(other, one) for one in allowed)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def test_no_module_imports_a_tool():
+    """A tool is run, not imported: modules may not even look for them, but pipeline, which runs them."""
+    tools = {path.name.replace("-", "_") for path in (TOP / "bin").iterdir()}
+    for module, path in MODULES.items():
+        names = {
+            name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in [getattr(node, "module", None) or "", *(one.name for one in node.names)]
+        }
+        assert not {name for name in names if name.replace("-", "_") in tools or "importlib" in name}, module
+
+
+def test_the_rules_see_what_is_there():
+    """A rule about a room that has moved would hold for ever."""
+    named = {name for room, others, _ in RULES + CLOSED for name in (room, *others)}
+    assert named <= set(MODULES)
+    assert IMPORTS["cspool.spool.append"] >= {"cspool.disk", "cspool.frame", "cspool.spool.files"}
+    assert "cspool.database.view" in IMPORTS["cspool.imap.session"]
