@@ -8,7 +8,7 @@ from pathlib import Path
 import docopt
 import pytest
 from cspool.errors import Failure
-from cspool.tool import Progress, complain, plainly
+from cspool.tool import Progress, complain, with_docopt, without_options
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,15 +88,51 @@ WORDS = st.lists(
 @given(words=WORDS)
 def test_docopt_says_the_same_of_what_is_read_without_it(tool, words):
     doc = ast.get_docstring(ast.parse(tool.read_text()), clean=False)
-    plain = plainly(doc, words)
+    plain = without_options(doc, words)
     if plain is not None:
         assert plain == docopt.docopt(doc, words, False)
 
 
 @pytest.mark.parametrize(
     ("tool", "words"),
-    [("seal", []), ("append", []), ("append", ["/var/spool/alice"]), ("fsck", ["spool"]), ("imapd", ["--preauth"])],
+    [("seal", []), ("append", []), ("append", ["/var/spool/alice"]), ("fsck", ["spool"]), ("imapd", [])],
 )
-def test_docopt_is_not_needed_for_plain_words(tool, words):
+def test_docopt_is_not_needed_without_options(tool, words):
     doc = ast.get_docstring(ast.parse((TOOLS[0].parent / f"cspool-{tool}").read_text()), clean=False)
-    assert plainly(doc, words) is not None
+    assert without_options(doc, words) is not None
+
+
+def usage_of(tool):
+    return ast.get_docstring(ast.parse((TOOLS[0].parent / f"cspool-{tool}").read_text()), clean=False)
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "expected"),
+    [
+        ("mkspool", ["--", "spool"], {"SPOOL": "spool"}),
+        ("mkspool", ["--", "--help"], {"SPOOL": "--help", "--help": False}),
+        ("mkspool", ["--", "--"], {"SPOOL": "--"}),
+        ("fsck", ["--quiet", "--", "-spool"], {"SPOOL": "-spool", "--quiet": True, "--repair": False}),
+        ("append", ["--max-bytes=5", "--"], {"SPOOL": None, "--max-bytes": "5"}),
+        ("aside", ["--discard=1", "--discard=2", "--"], {"--discard": ["1", "2"]}),
+    ],
+)
+def test_two_dashes_end_the_options(tool, words, expected):
+    assert expected.items() <= with_docopt(usage_of(tool), words).items()
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "said"),
+    [
+        ("fetch", ["--folow"], "--folow: no such option: did you mean --follow?"),
+        ("append", ["--max-byte=5", "--maxbytes=5"], "--maxbytes: no such option: did you mean --max-bytes?"),
+        ("fsck", ["-x", "spool"], "-x: no such option: see --help"),
+        ("fsck", ["--", "--quiet", "spool"], "usage: cspool-fsck [--repair] [--quiet] SPOOL"),
+        ("mkspool", ["--"], "usage: cspool-mkspool SPOOL"),
+        ("keygen", ["--comment", "--", "--passphrase"], "usage: cspool-keygen [--passphrase] [--comment=TEXT] KEY"),
+    ],
+)
+def test_what_is_wrong_with_a_command_line(tool, words, said):
+    with pytest.raises(Failure) as failure:
+        with_docopt(usage_of(tool), words)
+    assert (failure.value.code, str(failure.value)) == (64, said)

@@ -14,10 +14,12 @@ for tool in "$top"/bin/cspool-*; do
 		"$(sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESCRIPTION/p' "$page" | sed 's/Fl -\([a-z]\)/--\1/g; s/| -version/--version/; s/| \(-[a-z]\)/-\1/g' | options)" \
 		"$name(1): the synopsis of the usage"
 	expect "$name --version" 0 "$name [0-9]*.[0-9]*" '' "$name" --version
-	expect "$name --nonsense" 64 '' "$name: usage: $name*" "$name" --nonsense
+	expect "$name --nonsense" 64 '' "$name: --nonsense: no such option: see --help" "$name" --nonsense
+	expect "$name --helf" 64 '' "$name: --helf: no such option: did you mean --help?" "$name" --helf
 	expect "$name --nonsense, and nobody hears" 64 '' '' pipe "$name --nonsense 2>&-"
 	expect "$name --nonsense, no room for the line" 64 '' '' pipe "$name --nonsense 2>/dev/full"
 	expect "$name a b c" 64 '' "$name: usage: $name*" "$name" a b c
+	expect "$name -- a b c" 64 '' "$name: usage: $name*" "$name" -- a b c
 	expect "$name --help, nobody reads" 75 '' '' to_nobody "$name" --help
 	expect "$name --help, no room" 75 '' "$name: no space left on device" pipe "$name --help >/dev/full"
 	ok "$name: in the README" grep -q "^    $name " "$top/README"

@@ -99,11 +99,6 @@ def number(option: str, text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
-def records(first: int, last: int) -> str:
-    """Return how we speak of the records from `first` to `last`."""
-    return f"record {last}" if first == last else f"records {first} to {last}"
-
-
 def name() -> str:
     """Return the name that the tool was called by."""
     return os.path.basename(sys.argv[0])
@@ -157,64 +152,104 @@ def _failure(code: int, text: str) -> Failure:
     return failure
 
 
+# The command line
+
+
 def _parse(doc: str) -> Args:
     """Return docopt's reading of the command line; answer --help and --version."""
-    plain = plainly(doc, sys.argv[1:])
+    words = sys.argv[1:]
+    plain = without_options(doc, words)
     if plain is not None:
         return plain
-    import docopt
-
-    try:
-        # By position: docopt 0.6.2 and docopt-ng name the third argument differently.
-        args = docopt.docopt(doc, sys.argv[1:], False)
-    except docopt.DocoptExit:
-        usage = doc[doc.index("Usage:") :].split("\n\n")[0].splitlines()
-        lines = [usage[0].removeprefix("Usage:"), *usage[1:]]
-        synopsis = " or ".join(line.strip() for line in lines if line.strip() and "--help" not in line)
-        raise _failure(os.EX_USAGE, f"usage: {synopsis}") from None
+    args = with_docopt(doc, words)
     if args.get("--help"):
         print(doc.strip())
     elif args.get("--version"):
         print(name(), __version__)
     else:
-        return dict(args)
+        return args
     sys.stdout.flush()
     os._exit(os.EX_OK)
 
 
-def plainly(doc: str, words: list[str]) -> Args | None:
-    """Return what docopt would return for words that fit the first line of usage, else None.
+def with_docopt(doc: str, words: list[str]) -> Args:
+    """Return what docopt reads in the arguments of a tool. Raises Failure with EX_USAGE.
 
-    That is where one of them at most is an option, and has no value. A mail
-    server starts tools like this for each message, and docopt takes about as
-    long as Python itself to start.
+    The first "--" ends the options (POSIX.1-2017, Utility Syntax Guideline
+    10). docopt would take it for an operand, and an operand behind it for an
+    option, so it is given a stand-in for each.
     """
-    usage = doc.partition("Usage: ")[2].partition("\n\n")[0]
-    name, operands, least, depth = usage.split()[0], [], 0, 0
-    first = usage.split(name)[1].split()
-    for word in first:
-        bare = word.strip("[]")
-        if bare.isupper():
-            operands.append(bare)
-            least += word == bare
-        elif not depth and not word.startswith("["):
-            return None  # an option that has to be there
-        depth += word.count("[") - word.count("]")
-    options = [word for word in words if word.startswith("-")]
-    given = [word for word in words if not word.startswith("-")]
-    if "..." in usage or not least <= len(given) <= len(operands) or len(options) > 1:
+    import docopt
+
+    end = words.index("--") if "--" in words else len(words)
+    behind = {f"\0{number}": word for number, word in enumerate(words[end + 1 :])}
+    try:
+        # By position: docopt 0.6.2 and docopt-ng name the third argument differently.
+        found = docopt.docopt(doc, [*words[:end], *behind], False)
+    except docopt.DocoptExit:
+        raise _failure(os.EX_USAGE, _unknown_option(doc, words[:end]) or f"usage: {_synopsis(doc)}") from None
+    return {
+        key: [behind.get(one, one) for one in value] if isinstance(value, list) else behind.get(value, value)
+        for key, value in found.items()
+    }
+
+
+def _unknown_option(doc: str, words: list[str]) -> str | None:
+    """Return what to say of the first option that a tool does not have, and which it may have been meant to be."""
+    known = {word for word in _usage_words(doc) if word.startswith("--")}
+    for word in words:
+        option = word.partition("=")[0]
+        # docopt takes any unique beginning of an option for it.
+        if option.startswith("-") and option != "-" and not any(one.startswith(option) for one in known):
+            import difflib
+
+            nearest = difflib.get_close_matches(option, sorted(known), 1, 0.7)
+            return f"{option}: no such option: " + (f"did you mean {nearest[0]}?" if nearest else "see --help")
+    return None
+
+
+def _usage(doc: str) -> str:
+    return doc.partition("Usage: ")[2].partition("\n\n")[0]
+
+
+def _usage_words(doc: str) -> list[str]:
+    """Return the options and operands of the usage, without their values and brackets."""
+    words = _usage(doc).replace("|", " ").replace("...", "").split()
+    return [word.strip("[]()").partition("=")[0] for word in words]
+
+
+def _synopsis(doc: str) -> str:
+    lines = [line.strip() for line in _usage(doc).splitlines()]
+    return " or ".join(line for line in lines if "--help" not in line)
+
+
+def without_options(doc: str, words: list[str]) -> Args | None:
+    """Return what docopt would return for a command line that has operands and no options; None for any other.
+
+    A mail server starts tools like this for each message, and docopt takes
+    about as long as Python itself to start. Only the first line of the usage
+    is looked at: None where that demands an option, or repeats an operand.
+    """
+    usage = _usage(doc)
+    first = usage.split(usage.split()[0])[1]
+    demanded, depth = "", 0  # what stands outside of brackets
+    for character in first:
+        depth += character == "["
+        demanded += "" if depth else character
+        depth -= character == "]"
+    operands = [word.strip("[]") for word in first.split() if word.strip("[]").isupper()]
+    if "--" in demanded or "..." in usage or any(word.startswith("-") for word in words):
+        return None
+    if not len(demanded.split()) <= len(words) <= len(operands):
         return None
     args: Args = {}
     for word in usage.replace("|", " ").split():
-        option, value, _ = word.strip("[]()").partition("=")
+        option, has_value, _ = word.strip("[]()").partition("=")
         if option.startswith("--"):
-            args[option] = None if value else False
+            args[option] = None if has_value else False
         elif option.isupper():
             args[option] = None
-    flags = [word.strip("[]") for word in first if args.get(word.strip("[]")) is False]
-    if not set(options) <= set(flags):
-        return None
-    return args | dict.fromkeys(options, True) | dict(zip(operands, given, strict=False))
+    return args | dict(zip(operands, words, strict=False))
 
 
 def _open_standard_files() -> None:
