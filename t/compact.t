@@ -93,7 +93,7 @@ expect "days that are none" 64 '' 'cspool-compact: --grace=x: not a number' cspo
 cat >forge.py <<'EOF'
 import os, sys
 from cspool import command, frame, keys, record
-from cspool.compact import Keep
+from cspool.spool.compact import Keep
 from cspool.spool.files import Head
 home = os.environ["HOME"]
 head = Head.parse(open(f"{home}/spool/head", "rb").read(), "head")

@@ -71,7 +71,7 @@ def head(octets):
 def rows(octets):
     """What a part of a checkpoint states."""
     with contextlib.suppress(Failure):
-        list(checkpoint.rows(octets))
+        list(checkpoint.read_rows(octets))
 
 
 class Opens:

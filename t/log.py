@@ -20,7 +20,7 @@ class Log:
 
     def __init__(self):
         self.records, self.bodies, self.chains = [], [], [frame.first_chain(SPOOL)]
-        self.stated = self.epoch = 0
+        self.stated = self.checkpoint_end = 0
         self.kept = []  # numbers up to `stated` that have not been dropped
 
     def append(self, body, sender):
@@ -34,11 +34,11 @@ class Log:
         self.stated, self.kept = len(self.records), kept
         for body in bodies:
             self.append(body, ALICE)
-        self.epoch = len(self.records)
+        self.checkpoint_end = len(self.records)
 
     def head(self, end):
-        stated, epoch = (self.stated, self.epoch) if self.epoch <= end else (0, 0)
-        return Head(SPOOL, end + 1, self.chains[end], stated + 1, "-", 0, 0, bytes(32), stated, epoch)
+        covered = (self.stated, self.checkpoint_end) if self.checkpoint_end <= end else (0, 0)
+        return Head(SPOOL, end + 1, self.chains[end], covered[0] + 1, "-", 0, 0, bytes(32), *covered)
 
     def frame(self, number):
         return Frame(number, self.chains[number - 1], self.records[number - 1])
@@ -48,9 +48,9 @@ class Log:
         head = self.head(end)
         yield Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text())
         if after < head.stated:
-            yield from map(self.frame, range(head.stated + 1, head.epoch + 1))
+            yield from map(self.frame, range(head.stated + 1, head.checkpoint_end + 1))
             yield from map(self.frame, [number for number in self.kept if number > after])
-            after = head.epoch
+            after = head.checkpoint_end
         yield from map(self.frame, range(after + 1, end + 1))
 
 
@@ -82,7 +82,7 @@ class Device:
         cursor = seen.cursor(self.db)
         if cursor.spool is None or cursor.number != len(log.records):
             return False
-        log.compact(list(checkpoint.checkpoint(self.db)), list(checkpoint.kept(self.db)))
+        log.compact(list(checkpoint.bodies(self.db)), list(checkpoint.kept(self.db)))
         return True
 
     def fetch_and_die(self, log, frames, commits):

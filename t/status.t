@@ -37,7 +37,7 @@ set_times() {
 import os, sqlite3, time
 with sqlite3.connect(os.environ['CSPOOL_HOME'] + '/mail.db') as db:
     db.execute('UPDATE cursor SET synced = ?', (int(time.time()) - $1,))
-    db.execute('UPDATE outbox SET made = ?', (int(time.time()) - $2,))"
+    db.execute('UPDATE outbox SET queued = ?', (int(time.time()) - $2,))"
 }
 on laptop imap 'a CREATE More' >/dev/null
 set_times 0 200000

@@ -86,7 +86,7 @@ def same(one, other):
             Device.state,
             Device.mailboxes,
             Device.subscribed,
-            lambda device: list(checkpoint.parts(device.db, 99)),
+            lambda device: list(checkpoint.state(device.db, 99)),
         )
     )
 
@@ -223,13 +223,13 @@ def test_gone_is_forgotten_after_thirty_days(tmp_path, log, desktop):
     """A late retry does not bring expunged mail back before, and the fold forgets alike on all machines."""
     new = Device(tmp_path, "new")
     for days, expected in ((0, 1), (29, 1), (30, 0)):
-        bodies = list(checkpoint.checkpoint(desktop.db))
+        bodies = list(checkpoint.bodies(desktop.db))
         last = json.loads(bodies[-1])
         bodies[-1] = command.encode({**last, "date": 1_000_000_000 + days * DAY})
         log.compact(bodies, list(checkpoint.kept(desktop.db)))
         for one in (desktop, new):
             one.fetch(log)
-            assert one.db.execute("SELECT count(*) FROM gone").fetchone() == (expected,)
+            assert one.db.execute("SELECT count(*) FROM tombstone").fetchone() == (expected,)
     deliver(log, "a")
     for one in (desktop, new):
         one.fetch(log)
@@ -243,7 +243,7 @@ def test_what_was_forgotten_and_came_again_while_a_machine_was_away(log, desktop
     desktop.push(log)
     desktop.fetch(log)
     for days in (0, 31, 62):
-        bodies = list(checkpoint.checkpoint(desktop.db))
+        bodies = list(checkpoint.bodies(desktop.db))
         last = json.loads(bodies[-1])
         bodies[-1] = command.encode({**last, "date": 1_000_000_000 + days * DAY})
         log.compact(bodies, list(checkpoint.kept(desktop.db)))
@@ -288,8 +288,8 @@ def test_a_copy_in_the_outbox_of_what_a_checkpoint_has_from_the_log(tmp_path, lo
 def test_nothing_is_stated_whose_record_is_not_known(desktop):
     """That would be a fault, and must not drop mail from the spool."""
     desktop.db.execute("UPDATE content SET number = NULL WHERE number = 3")
-    with pytest.raises(DataError, match="no record is known"):
-        list(checkpoint.checkpoint(desktop.db))
+    with pytest.raises(DataError, match="record of a message here is not known"):
+        list(checkpoint.bodies(desktop.db))
 
 
 def test_what_is_discarded_is_not_kept(tmp_path, log, desktop):
@@ -404,7 +404,7 @@ def forged(log, sender, number=None, chain=None, spool=SPOOL, rows=None):
     lie.stated = len(lie.records)
     for body in (part, command.encode(fields)):
         lie.append(body, sender)
-    lie.epoch = len(lie.records)
+    lie.checkpoint_end = len(lie.records)
     return lie
 
 

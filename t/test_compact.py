@@ -14,7 +14,7 @@ from cspool.spool.batch import Records
 from cspool.spool.compact import Compaction, Keep
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fsck import OPERATIONS, damage, places
+from test_fsck import OPERATIONS, damage, spans
 from test_fsck import run as fsck
 from test_power import Disk, after_crash
 
@@ -82,7 +82,7 @@ def test_what_is_kept_is_there_and_no_more(data):
             Checkpoint(path, live).compact()
             stated = last
             head, found = read(path)
-            assert (head.stated, head.epoch, head.first, head.next) == (last, last + 2, last + 1, last + 3)
+            assert (head.stated, head.checkpoint_end, head.first, head.next) == (last, last + 2, last + 1, last + 3)
             assert found[:2] == [(last + 1, b"part" * 100), (last + 2, b"last")]
             assert found[2:] == sorted(found[2:]) and {number for number, _ in found[2:]} >= live
             assert all(octets == record(number) for number, octets in found[2:] if number in live)
@@ -139,8 +139,8 @@ def test_a_record_to_be_kept_that_is_not_there(path):
 def test_a_record_to_be_kept_that_is_damaged(path):
     reader = Spool(path).reader
     name = os.path.join(path, reader.segments(reader.head())[1].name)
-    with scan.opened(name) as octets:
-        number, _, end = list(scan.places(octets, len(octets)))[-1]
+    with scan.mapped(name) as octets:
+        number, _, end = list(scan.spans(octets, len(octets)))[-1]
     with open(name, "r+b") as file:
         file.seek(end - 1)
         file.write(b"!")
@@ -201,8 +201,8 @@ def test_a_record_whose_number_is_damaged_when_it_goes_on(path, monkeypatch):
     reader = Spool(path).reader
     for segment in reader.segments(reader.head()):
         name = os.path.join(path, segment.name)
-        with scan.opened(name) as octets:
-            starts = [start for number, start, _ in scan.places(octets, segment.length or len(octets)) if number == 5]
+        with scan.mapped(name) as octets:
+            starts = [start for number, start, _ in scan.spans(octets, segment.length or len(octets)) if number == 5]
         if starts:
             with open(name, "r+b") as file:
                 file.seek(starts[0] + 15)
@@ -273,7 +273,7 @@ def test_a_compacted_spool_is_repaired(data):
         Checkpoint(path, {4, 5, 6, 9, 12, 13, 19, 20}).compact()
         grow(path, 6)
         head, found = read(path)
-        at = list(places(path))
+        at = list(spans(path))
         logs = sorted(name for name in os.listdir(path) if name.endswith(".log"))
         hurt, times = set(), data.draw(st.integers(0, 2))
         for _ in range(times):

@@ -12,6 +12,7 @@ from conftest import TOP
 from cspool import frame
 from cspool.database import schema, seen
 from cspool.database.replay import Replay
+from cspool.errors import DataError, TryAgain
 from cspool.spool.append import Spool, create
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +42,7 @@ def apply(db, path):
     Replay(db, [ALICE]).run(iter([one, *found]))
 
 
-def places(path):
+def spans(path):
     """Return where each frame is: number, file, start, end."""
     reader = Spool(path).reader
     for segment in reader.segments(reader.head()):
@@ -112,13 +113,13 @@ def test_what_is_whole_is_kept_and_everybody_goes_on(whole, data):
         path = os.path.join(directory, "spool")
         shutil.copytree(whole, path)
         original = {one.number: one.record for one in frames(path)[1]}
-        at = list(places(path))
+        at = list(spans(path))
         old = schema.open_database(os.path.join(directory, "old.db"), create=True)
         apply(old, path)
         half = schema.open_database(os.path.join(directory, "half.db"), create=True)
         head, found = frames(path)
         half_way = [frame.Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text()), *found[:15]]
-        with pytest.raises(fsck.frame.TryAgain):
+        with pytest.raises(TryAgain):
             Replay(half, [ALICE]).run(cut(half_way))
 
         logs = sorted(name for name in os.listdir(path) if name.endswith(".log"))
@@ -157,7 +158,7 @@ def test_what_is_whole_is_kept_and_everybody_goes_on(whole, data):
 
 def cut(found):
     yield from found
-    raise fsck.frame.TryAgain("cut off")
+    raise TryAgain("cut off")
 
 
 @given(st.lists(st.sampled_from(["head", "format", "list"]), unique=True), st.data())
@@ -171,7 +172,7 @@ def test_what_head_and_lists_say_is_found_again(whole, files, data):
             for name in names:
                 os.unlink(os.path.join(path, name))
         if {"head", "format"} <= set(files):
-            with pytest.raises(fsck.DataError):
+            with pytest.raises(DataError):
                 run(path, repair=True)
             return
         assert run(path) == (os.EX_DATAERR if files else os.EX_OK)

@@ -91,6 +91,16 @@ def test_all_that_a_room_may_import(room, allowed, why):
     assert not broken, "\n".join(broken)
 
 
+def test_no_circle():
+    """Each module can be placed above all that it imports."""
+    left = {module: set(others) for module, others in IMPORTS.items()}
+    while free := {module for module, others in left.items() if not others & left.keys()}:
+        for module in free:
+            del left[module]
+    circle = [f"{module} imports {other}" for module in left for other in sorted(left[module] & left.keys())]
+    assert not circle, "these import each other:\n" + "\n".join(circle)
+
+
 def test_no_module_imports_a_tool():
     """A tool is run, not imported: modules may not even look for them, but pipeline, which runs them."""
     tools = {path.name.replace("-", "_") for path in (TOP / "bin").iterdir()}

@@ -6,7 +6,7 @@ import re
 import pytest
 from cspool.database import content, schema
 from cspool.mail import envelope, message, text
-from cspool.octets import with_crlf, without_delivery_date, without_envelope
+from cspool.octets import with_crlf, without_delivery_date
 from hypothesis import given
 from hypothesis import strategies as st
 from imapclient.response_parser import parse_fetch_response

@@ -1,7 +1,7 @@
 """Reading a log, with and without knowing where in it to begin."""
 
 import pytest
-from cspool.frame import Place
+from cspool.frame import Position
 from cspool.spool.append import Spool, create
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,8 +18,8 @@ def spool(tmp_path_factory):
     return made
 
 
-def read(spool, after, place=None):
-    return b"".join(spool.reader.frames(after, place)[1])
+def read(spool, after, position=None):
+    return b"".join(spool.reader.frames(after, position)[1])
 
 
 def test_the_place_of_a_frame_saves_reading_and_changes_nothing(spool):
@@ -27,12 +27,12 @@ def test_the_place_of_a_frame_saves_reading_and_changes_nothing(spool):
     everything = read(spool, 0)
     for after in range(10):
         assert everything.endswith(read(spool, after))
-    assert read(spool, 9, Place(head.segment, head.length)) == b""
+    assert read(spool, 9, Position(head.segment, head.length)) == b""
 
 
 @given(st.integers(0, 9), st.integers(0, 4), st.integers(1, 3000))
 def test_a_wrong_place_changes_nothing(spool, after, segment, offset):
     """It may be that of another log: then whoever checks the chain must be given what is there."""
     segments = spool.reader.segments(spool.reader.head())
-    place = Place(segments[segment % len(segments)].name, offset)
-    assert read(spool, after, place) == read(spool, after)
+    position = Position(segments[segment % len(segments)].name, offset)
+    assert read(spool, after, position) == read(spool, after)

@@ -108,9 +108,9 @@ def test_checkpoint(secret, tmp_path):
         with schema.opened(str(tmp_path / name), create=True) as db:
             Replay(db, [secret("alice")]).run(frame.read(io.BytesIO(octets[name])))
             cursor = seen.cursor(db)
-            states[name] = b"".join(checkpoint.parts(db, cursor.number)).splitlines()
+            states[name] = b"".join(checkpoint.state(db, cursor.number)).splitlines()
             if name == "log":
-                assert b"".join(checkpoint.parts(db, cursor.number)) == octets["state"]
+                assert b"".join(checkpoint.state(db, cursor.number)) == octets["state"]
                 assert Keep.of(cursor.spool, cursor.number, cursor.chain, checkpoint.kept(db)).text() == octets["keep"]
     rows = json.loads(b"[" + b",".join(states["log"]) + b"]")
     assert {row[0] for row in rows} == set(checkpoint.QUERIES) - {"lost", "checkpoint"}

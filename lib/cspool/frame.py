@@ -36,7 +36,7 @@ class Frame(NamedTuple):
     record: bytes
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where in a log a frame begins."""
 
     segment: str  # name
@@ -73,6 +73,11 @@ class Input:
         if not ready:
             select.select([self.fd], [], [])
         return os.read(self.fd, SMALL)
+
+
+def records(first: int, last: int) -> str:
+    """Return how messages name the records from `first` to `last`."""
+    return f"record {last}" if first == last else f"records {first} to {last}"
 
 
 def encode(record: bytes, number: int = 0, chain: bytes = UNCHAINED) -> bytes:

@@ -160,11 +160,11 @@ def make_checkpoint() -> None:
         change({"do": "subscribe", "name": "Work"})
         write("checkpoint/log", log())
         cursor = seen.cursor(db)
-        write("checkpoint/state", b"".join(checkpoint.parts(db, cursor.number)))
+        write("checkpoint/state", b"".join(checkpoint.state(db, cursor.number)))
         assert cursor.spool and cursor.chain
         keep = Keep.of(cursor.spool, cursor.number, cursor.chain, checkpoint.kept(db))
         write("checkpoint/keep", keep.text())
-        sealed = [frame.encode(record.seal(body, alice, alice.public)) for body in checkpoint.checkpoint(db)]
+        sealed = [frame.encode(record.seal(body, alice, alice.public)) for body in checkpoint.bodies(db)]
         stream = frame.encode_keep(keep.text()) + b"".join(sealed) + frame.encode_end(1 + len(sealed))
         write("checkpoint/stream", stream)
         Compaction(path, keep, Records(io.BytesIO(stream), with_keep=True), 0).run()

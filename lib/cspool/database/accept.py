@@ -11,7 +11,6 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 
 from .. import command
 from ..command import INBOX, Fields
@@ -20,7 +19,10 @@ from ..frame import Frame
 from ..keys import SecretKey
 from ..spool.files import Head
 from . import outbox, schema, seen, view
-from .replay import Replay
+from .content import octets_of
+from .gates import Judge
+from .replay import Replay, Transactions
+from .seen import Seen
 
 ENTRY_MESSAGES = 1000  # messages and octets that go into one entry of the outbox
 ENTRY_OCTETS = 8 << 20
@@ -32,18 +34,18 @@ CREATE TEMP TABLE was_message AS
 CREATE TEMP TABLE was_mailbox AS SELECT name, use FROM mailbox WHERE name NOTNULL;
 CREATE TEMP TABLE was_subscription AS SELECT name, view FROM subscription;
 CREATE TEMP TABLE was_trust AS SELECT key, comment FROM trust;
-CREATE TEMP TABLE was_known AS SELECT id FROM message WHERE fold_mailbox NOTNULL UNION SELECT id FROM gone;
+CREATE TEMP TABLE was_known AS SELECT id FROM message WHERE fold_mailbox NOTNULL UNION SELECT id FROM tombstone;
 CREATE TEMP TABLE was_history AS SELECT number, chain FROM history;
-DELETE FROM history; DELETE FROM trust; DELETE FROM device; DELETE FROM aside; DELETE FROM gone; DELETE FROM lost;
+DELETE FROM history; DELETE FROM trust; DELETE FROM device; DELETE FROM aside; DELETE FROM tombstone; DELETE FROM lost;
 DELETE FROM contradiction; DELETE FROM checkpoint; DELETE FROM record; DELETE FROM part; DELETE FROM wanted;
 DELETE FROM kept;
 UPDATE message SET fold_mailbox = NULL, fold_flags = NULL;
 UPDATE content SET number = NULL;
 UPDATE subscription SET fold = name = 'INBOX';
-UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', made = 0 WHERE id != x'{INBOX.hex()}';
-UPDATE cursor SET spool = NULL, chain = NULL, number = 0, last = 0, placed = NULL, segment = NULL, offset = NULL,
-    user = NULL, octets = 0, loading = NULL, loaded = 0;
-UPDATE outbox SET line = NULL, counter = NULL, hash = NULL;
+UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', created = 0 WHERE id != x'{INBOX.hex()}';
+UPDATE cursor SET spool = NULL, chain = NULL, number = 0, log_end = 0, located = NULL, segment = NULL, offset = NULL,
+    user = NULL, log_size = 0, loading = NULL, loaded = 0;
+UPDATE outbox SET frozen = NULL, counter = NULL, hash = NULL;
 """
 FOLDED = (
     " FROM was_message JOIN message ON message.id = was_message.id"
@@ -56,17 +58,19 @@ def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Iterator[Frame]
 
     Raises what `Replay.run` raises, and has done nothing then.
     """
-    user = seen.check_keys(db, own)
+    user = seen.user_key(db, own)
     db.execute("BEGIN IMMEDIATE")
     try:
         for statement in CLEAR.split(";")[:-1]:
             db.execute(statement)
         db.execute("UPDATE cursor SET device = ?", (os.urandom(16),))
-        _Whole(db, own).run(frames)
+        replay = Replay(db, own, transactions=_Whole(db), judge=_Lenient())
+        replay.seen.load(own)
+        replay.run(frames)
         mailboxes = _queue_mailboxes(db)
         lacking = _queue_messages(db, mailboxes)
         _queue_differences(db, mailboxes)
-        if seen.check_keys(db, own) != user:
+        if seen.user_key(db, own) != user:
             outbox.add(db, [outbox.user_key(user.public)], b"")
         view.refresh(db, [one for (one,) in db.execute("SELECT id FROM message ORDER BY key")])
         for table in ("message", "mailbox", "subscription", "trust", "known", "history"):
@@ -78,43 +82,40 @@ def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Iterator[Frame]
     return lacking
 
 
-class _Whole(Replay):
-    """A replay within a transaction that is under way."""
+class _Whole(Transactions):
+    """The one transaction, which `accept` begins and ends."""
 
-    def __init__(self, db: sqlite3.Connection, own: list[SecretKey]) -> None:
-        super().__init__(db, own)
-        self._load()
+    def begin(self) -> bool:
+        return False
 
-    def pause(self, waits: bool) -> None:
-        pass
-
-    def commit(self) -> None:
-        if self.db.in_transaction:
-            self._save()
+    def is_due(self) -> bool:
+        return False
 
     def refresh(self, folded: Iterable[bytes]) -> None:
-        """Not yet: what the log lacks is to be seen until it is in the outbox."""
+        """Leave the view alone: what the log lacks is still seen there, until it is in the outbox."""
 
-    def _remember(self, contradiction: Contradiction, head: Head | None) -> None:
+    def commit(self) -> None:
         pass
 
-    def _begin(self) -> None:
+    def roll_back(self) -> None:
         pass
 
-    def lacks(self, numbers: list[int], checkpoint: str) -> None:
+    def remember(self, log: Seen, contradiction: Contradiction, head: Head | None) -> None:
+        pass
+
+
+class _Lenient(Judge):
+    """The log counts, whatever contradicts it."""
+
+    def checkpoint(self, found: Contradiction) -> None:
+        pass
+
+    def change(self, found: Contradiction) -> None:
+        """Set aside a change by a device that had seen another log: it is about messages that may not be here."""
+        raise DataError("a change by a device that has seen another log")
+
+    def lacking(self, found: Contradiction) -> None:
         """Go on without the messages; what we have of them is sent again."""
-
-    def _check_checkpoint(self, number: int, fields: Fields) -> None:
-        """What the log says counts, be it otherwise than a checkpoint in it."""
-        with suppress(Contradiction):
-            super()._check_checkpoint(number, fields)
-
-    def _check_witness(self, number: int, fields: Fields) -> None:
-        """Set aside what a device has sent that had seen another log: it is about messages that may not be here."""
-        try:
-            super()._check_witness(number, fields)
-        except Contradiction:
-            raise DataError("a change by a device that has seen another log") from None
 
 
 def _queue_mailboxes(db: sqlite3.Connection) -> dict[str, str]:
@@ -153,7 +154,7 @@ def _queue_messages(db: sqlite3.Connection, mailboxes: dict[str, str]) -> int:
     octets: list[bytes] = []
     count = 0
     for content, date, name, flags in lacking:
-        whole = _octets(db, content)
+        whole = octets_of(db, content)
         # Another machine may have accepted the log before, and appended the same.
         if _digest(whole) in there:
             continue
@@ -172,7 +173,7 @@ def _queue_messages(db: sqlite3.Connection, mailboxes: dict[str, str]) -> int:
 def _new_messages(db: sqlite3.Connection) -> set[bytes]:
     """Return the digests of the messages that the log has and we have never had."""
     query = "SELECT content FROM message WHERE fold_mailbox NOTNULL AND id NOT IN (SELECT id FROM was_known)"
-    return {_digest(_octets(db, content)) for (content,) in db.execute(query).fetchall()}
+    return {_digest(octets_of(db, content)) for (content,) in db.execute(query).fetchall()}
 
 
 def _queue_differences(db: sqlite3.Connection, mailboxes: dict[str, str]) -> None:
@@ -192,11 +193,6 @@ def _queue_differences(db: sqlite3.Connection, mailboxes: dict[str, str]) -> Non
         rows.append({"do": do, "ids": b"".join(ids).hex(), **value})
     if rows:
         outbox.add(db, rows, b"")
-
-
-def _octets(db: sqlite3.Connection, content: int) -> bytes:
-    header, body = db.execute("SELECT header, body FROM octets WHERE content = ?", (content,)).fetchone()
-    return bytes(header + body)
 
 
 def _digest(octets: bytes) -> bytes:

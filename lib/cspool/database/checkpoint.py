@@ -1,15 +1,15 @@
-"""The fold as text: what a checkpoint states. cspool-commands(5) is the definition.
+"""Checkpoints: the fold as text, and the records that it needs. cspool-commands(5) is the definition.
 
-One fold has one text, octet for octet, so whoever has replayed the log can
-hold its own against that of a checkpoint.
+One fold has one text, octet for octet. So a reader who has replayed the log
+can compare its own text with that of a checkpoint.
 """
 
 import sqlite3
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from .. import command, form
+from .. import command, form, frame
 from ..errors import DataError
 from ..form import integer
 from . import seen
@@ -18,6 +18,27 @@ from .seen import CHAIN_STEP
 PART = 4 << 20  # octets of rows that go into one record
 
 Row = list[Any]
+
+
+class Part(NamedTuple):
+    """A part of a checkpoint that has been read from the log; `rows` only while it is loaded."""
+
+    number: int
+    hash: bytes  # of its body
+    size: int  # octets of the record, as a frame
+    rows: bytes | None
+
+
+class Sizes(NamedTuple):
+    """Octets of the log, as frames, and of the records that the fold needs."""
+
+    log: int
+    needed: int
+
+    @property
+    def garbage(self) -> int:
+        return self.log - self.needed
+
 
 # In this order; a row is its kind and these columns.
 QUERIES = {
@@ -29,25 +50,26 @@ QUERIES = {
     "trust": "SELECT key, comment, number FROM trust ORDER BY key",
     "device": "SELECT id, counter, hash FROM device ORDER BY id",
     "mailbox": "SELECT one.id, one.fold_name, one.fold_use, other.id FROM mailbox AS one"
-    " LEFT JOIN mailbox AS other ON other.key = one.fold_same_as WHERE one.made ORDER BY one.id",
+    " LEFT JOIN mailbox AS other ON other.key = one.fold_same_as WHERE one.created ORDER BY one.id",
     "subscribed": "SELECT name FROM subscription WHERE fold ORDER BY name",
-    "gone": "SELECT id, number FROM gone ORDER BY id",
+    "gone": "SELECT id, number FROM tombstone ORDER BY id",
     "aside": "SELECT number FROM aside ORDER BY number",
     "record": "SELECT number, hash FROM record WHERE number IN (SELECT number FROM aside UNION SELECT number FROM"
     " content JOIN message ON message.content = content.key WHERE fold_mailbox NOTNULL) ORDER BY number",
-    "message": "SELECT message.id, mailbox.id, fold_flags, date, content.number, place FROM message"
+    "message": "SELECT message.id, mailbox.id, fold_flags, date, content.number, offset FROM message"
     " JOIN content ON content.key = content JOIN mailbox ON mailbox.key = fold_mailbox"
-    " ORDER BY content.number, place, message.id",
+    " ORDER BY content.number, offset, message.id",
 }
 
 
-def parts(db: sqlite3.Connection, number: int) -> Iterator[bytes]:
-    """Yield the text of the fold, which is that of the log up to `number`, as it is parted into records."""
+def state(db: sqlite3.Connection, number: int) -> Iterator[bytes]:
+    """Yield the text of the fold, which is that of the log up to `number`, in the parts that go into records."""
     lines: list[bytes] = []
     size = 0
     for kind, query in QUERIES.items():
         for row in db.execute(query, {"number": number}):
-            line = _line([kind, *(value.hex() if isinstance(value, bytes) else value for value in row)])
+            values = [value.hex() if isinstance(value, bytes) else value for value in row]
+            line = form.line([kind, *values]) + b"\n"
             if size + len(line) > PART:
                 yield b"".join(lines)
                 lines, size = [], 0
@@ -56,10 +78,16 @@ def parts(db: sqlite3.Connection, number: int) -> Iterator[bytes]:
     yield b"".join(lines)
 
 
-def checkpoint(db: sqlite3.Connection) -> Iterator[bytes]:
+def hashes(db: sqlite3.Connection, spool: bytes, number: int) -> list[bytes]:
+    """Return the hashes of the bodies of the parts that state our fold, which is that of the log up to `number`."""
+    return [command.body_hash(command.checkpoint_part(spool, rows)) for rows in state(db, number)]
+
+
+def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
     """Yield the bodies of the records of a checkpoint at our cursor. The caller holds a transaction.
 
-    Raises DataError where it would not keep all that is needed: a fault, which must not drop mail.
+    Raises DataError if it would not keep every record that holds a message:
+    a fault in cspool, which must not drop mail.
     """
     cursor = seen.cursor(db)
     assert cursor.spool is not None and cursor.chain is not None
@@ -67,11 +95,11 @@ def checkpoint(db: sqlite3.Connection) -> Iterator[bytes]:
         "SELECT 1 FROM message JOIN content ON content.key = content WHERE fold_mailbox NOTNULL AND number IS NULL"
     )
     if db.execute(unknown).fetchone():
-        raise DataError("no record is known of a message that is here: a new database is to be made from the spool")
-    hashes = []
-    for octets in parts(db, cursor.number):
-        body = command.checkpoint_part(cursor.spool, octets)
-        hashes.append(command.body_hash(body).hex())
+        raise DataError("the record of a message here is not known: make a new database from the spool")
+    stated = []
+    for rows in state(db, cursor.number):
+        body = command.checkpoint_part(cursor.spool, rows)
+        stated.append(command.body_hash(body).hex())
         yield body
     yield command.encode(
         {
@@ -80,17 +108,13 @@ def checkpoint(db: sqlite3.Connection) -> Iterator[bytes]:
             "number": cursor.number,
             "chain": cursor.chain.hex(),
             "date": int(time.time()),
-            "parts": hashes,
+            "parts": stated,
         }
     )
 
 
-def _line(row: Row) -> bytes:
-    return form.line(row) + b"\n"
-
-
-def rows(octets: bytes) -> Iterator[Row]:
-    """Yield the rows of a part, with hex as bytes. Raises DataError where it is none."""
+def read_rows(octets: bytes) -> Iterator[Row]:
+    """Yield the rows of a part: the kind, and its columns with hex as octets. Raises DataError if it is none."""
     for line in octets.splitlines():
         try:
             kind, *columns = form.read(line)
@@ -101,27 +125,67 @@ def rows(octets: bytes) -> Iterator[Row]:
         yield row
 
 
+# Records that the fold may need: those that hold messages, and those that are set aside
+
+
+def note_record(db: sqlite3.Connection, number: int, sealed: bytes) -> None:
+    """Note a record that the fold may need."""
+    row = (number, frame.record_hash(sealed), frame.HEADER_SIZE + len(sealed))
+    db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", row)
+
+
+def hash_of(db: sqlite3.Connection, number: int) -> bytes | None:
+    """Return the hash of a record that was noted; None for any other."""
+    found = db.execute("SELECT hash FROM record WHERE number = ?", (number,)).fetchone()
+    return found[0] if found else None
+
+
+def forget_records(db: sqlite3.Connection) -> None:
+    """Forget the records that the fold no longer needs."""
+    db.execute(
+        "DELETE FROM record WHERE number NOT IN"
+        " (SELECT number FROM aside UNION SELECT number FROM content WHERE number NOTNULL)"
+    )
+
+
 def kept(db: sqlite3.Connection) -> Iterator[int]:
     """Yield the numbers of the records that the fold needs, in order."""
     for number, _ in db.execute(QUERIES["record"]):
         yield number
 
 
-def sizes(db: sqlite3.Connection) -> tuple[int, int]:
-    """Return how many octets the log has, as frames, and how many the fold needs: what is between is garbage."""
-    (octets,) = db.execute("SELECT octets FROM cursor").fetchone()
-    (needed,) = db.execute(
-        f"SELECT coalesce(sum(size), 0) FROM record JOIN ({QUERIES['record']}) USING (number)"
-    ).fetchone()
-    return octets, needed
+def sizes(db: sqlite3.Connection) -> Sizes:
+    """Return how much of the log is needed."""
+    (log,) = db.execute("SELECT log_size FROM cursor").fetchone()
+    query = f"SELECT coalesce(sum(size), 0) FROM record JOIN ({QUERIES['record']}) USING (number)"
+    return Sizes(log, *db.execute(query).fetchone())
 
 
-def forget_records(db: sqlite3.Connection) -> None:
-    """Forget what was known of records that the fold needs no more."""
-    db.execute(
-        "DELETE FROM record WHERE number NOT IN"
-        " (SELECT number FROM aside UNION SELECT number FROM content WHERE number NOTNULL)"
-    )
+def note_compacted(db: sqlite3.Connection) -> None:
+    """Note how long the log is once it has been compacted: the records that the fold may need, and the parts."""
+    query = "SELECT (SELECT coalesce(sum(size), 0) FROM record) + (SELECT coalesce(sum(size), 0) FROM part)"
+    db.execute(f"UPDATE cursor SET log_size = ({query})")
+
+
+# Parts that have been read
+
+
+def add_part(db: sqlite3.Connection, part: Part) -> None:
+    """Note a part."""
+    db.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?)", part)
+
+
+def parts(db: sqlite3.Connection, after: int) -> list[tuple[int, bytes]]:
+    """Return number and hash of the parts that are numbered above `after`, in order."""
+    return db.execute("SELECT number, hash FROM part WHERE number > ? ORDER BY number", (after,)).fetchall()
+
+
+def forget_parts(db: sqlite3.Connection) -> None:
+    """Forget all parts."""
+    db.execute("DELETE FROM part")
+
+
+# Checks of the columns
 
 
 def _flags(value: Any) -> str:

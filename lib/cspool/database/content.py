@@ -6,15 +6,19 @@ from ..command import Fields
 from ..mail import envelope, message, order, text
 
 
-def add(db: sqlite3.Connection, message_id: bytes, octets: bytes, number: int | None, place: int) -> int:
-    """Store the octets of a message (CRLF line ends) and what is computed of them; return their key."""
+def add(db: sqlite3.Connection, message_id: bytes, octets: bytes, number: int | None, offset: int) -> int:
+    """Store the octets of a message (CRLF line ends) and what is computed of them; return their key.
+
+    They are in record `number`, or in none yet (None), `offset` octets behind
+    the line of its command.
+    """
     root = message.parse(octets)
     try:
         columns, texts, ordering = computed(octets, root)
     except Exception:
         # A fault of ours in what only helps clients must not stop the log, and with it all mail.
         columns, texts, ordering = computed(b"", message.parse(b""))
-    columns |= {"number": number, "place": place, "id": message_id, "size": len(octets)}
+    columns |= {"number": number, "offset": offset, "id": message_id, "size": len(octets)}
     key = db.execute(f"INSERT INTO content ({', '.join(columns)}) VALUES (:{', :'.join(columns)})", columns).lastrowid
     assert key is not None
     db.execute("INSERT INTO octets VALUES (?, ?, ?)", (key, octets[: root.body], octets[root.body :]))
@@ -35,14 +39,31 @@ def computed(octets: bytes, root: message.Part) -> tuple[Fields, tuple[str, str]
     return columns, texts, order.order(root.fields)
 
 
+def octets_of(db: sqlite3.Connection, key: int) -> bytes:
+    """Return the octets of a message, with CRLF line ends."""
+    header, body = db.execute("SELECT header, body FROM octets WHERE content = ?", (key,)).fetchone()
+    return bytes(header + body)
+
+
+def set_origin(db: sqlite3.Connection, key: int, number: int, offset: int) -> None:
+    """Note which record a content is in, `offset` octets behind the line of its command."""
+    db.execute("UPDATE content SET number = ?, offset = ? WHERE key = ?", (number, offset, key))
+
+
 def forget_unused(db: sqlite3.Connection, key: int) -> None:
     """Remove a content that no message has any more."""
     if not db.execute("SELECT 1 FROM message WHERE content = ?", (key,)).fetchone():
-        forget(db, key)
+        _forget(db, key)
 
 
-def forget(db: sqlite3.Connection, key: int) -> None:
-    """Remove what `add` has stored."""
+def forget_all_unused(db: sqlite3.Connection) -> None:
+    """Remove all contents that no message has: a load that came to no end has left them."""
+    query = "SELECT key FROM content WHERE key NOT IN (SELECT content FROM message)"
+    for (key,) in db.execute(query).fetchall():
+        _forget(db, key)
+
+
+def _forget(db: sqlite3.Connection, key: int) -> None:
     db.execute("DELETE FROM content WHERE key = ?", (key,))
     for table in ("octets", "text", "ordering"):
         db.execute(f"DELETE FROM {table} WHERE content = ?", (key,))

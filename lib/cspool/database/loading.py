@@ -1,64 +1,71 @@
-"""Loading a checkpoint: how a client goes on whose cursor is before its end, where records may be gone.
+"""Load a checkpoint into a database that is behind it, when the log no longer holds all earlier records.
 
-The stream brings the checkpoint, then the records that it keeps, from the
-cursor on, then what follows it. The messages are taken from the records as
-they come; when none is missing, what the checkpoint states replaces the fold,
-as a difference and in one transaction. Until then the cursor stays. A load
-that was cut off goes on where it was.
+The stream brings the checkpoint first, then the records that it keeps, from
+the cursor on, then what follows it. Messages are stored as their records come.
+When none is missing, what the checkpoint states replaces the fold, as a
+difference and in one transaction. Until then the cursor stays. A load that was
+cut off goes on where it was.
 """
 
+import sqlite3
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from .. import command, frame, keys, tool
+from .. import command, frame, keys, record
 from ..command import FIRST, Fields
 from ..errors import BadConfig, Contradiction, DataError, TryAgain
 from ..frame import Frame
+from ..keys import SecretKey
 from ..octets import with_crlf
+from ..record import Opened
 from ..spool.files import Head
-from . import checkpoint, content, outbox, schema, seen
-from .fold import Layer
+from . import aside, checkpoint, content, outbox, schema, seen
+from .checkpoint import Part, Row
+from .fold import Fold
+from .outbox import LastChange
+from .seen import Seen
 
-if TYPE_CHECKING:
-    from .replay import Replay
-
-ASIDE = -1  # the place of a record that is set aside
-BATCH = 10_000  # messages of which the view is made at a time
+ASIDE = -1  # stands for the offset of a message, in a record that is set aside
+BATCH = 10_000  # messages whose view is made at a time
 
 
 class Loading:
-    """A checkpoint that a head speaks of, on its way into the database of a replay.
+    """The checkpoint that a head names, on its way into the database.
 
-    `complete` tells that nothing is to come before `finish`, `reached` how
-    far its records have come. Raises Contradiction for whatever it does not
-    speak for.
+    `complete` says that it has come whole, with all records that it keeps;
+    `reached` is the last of those that has come. Raises Contradiction for
+    whatever does not go with it, or with what has been seen.
     """
 
-    def __init__(self, replay: "Replay", head: Head) -> None:
-        self.replay = replay
-        self.db = replay.db
-        self.stated, self.epoch = head.stated, head.epoch
-        self.name = f"the checkpoint in {tool.records(head.stated + 1, head.epoch)}"
+    def __init__(self, db: sqlite3.Connection, own: list[SecretKey], log: Seen, head: Head) -> None:
+        self.db = db
+        self.own = own  # the user's keys, newest first
+        self.log = log
+        self.stated, self.checkpoint_end = head.stated, head.checkpoint_end
+        self.name = f"the checkpoint in {frame.records(head.stated + 1, head.checkpoint_end)}"
         self.next = head.stated + 1
         self.chains: list[bytes] = []  # h(stated) and on
-        self.last: Fields = {}  # the command that ends it
-        self.user = b""  # who has signed it
-        self.line = (0, FIRST)  # where it says that the line of our device is
-        self.reached = replay.number
-        self.db.execute("DELETE FROM part WHERE number NOT BETWEEN ? AND ?", (self.next, self.epoch))
+        self.command: Fields = {}  # of its last record
+        self.user = b""  # whose signature that has
+        self.own_change = LastChange(0, FIRST)  # the last of our device that it knows of
+        self.reached = log.number
+        self.db.execute("DELETE FROM part WHERE number NOT BETWEEN ? AND ?", (self.next, self.checkpoint_end))
 
     @property
     def complete(self) -> bool:
-        return bool(self.last) and not self.db.execute("SELECT 1 FROM wanted").fetchone()
+        return bool(self.command) and not self.db.execute("SELECT 1 FROM wanted").fetchone()
 
     def take(self, one: Frame) -> None:
         """Take in a frame of the checkpoint, or of the log before it."""
         if one.number > self.stated:
             self._take_part(one)
-        elif not self.last:
+        elif not self.command:
             raise Contradiction(f"record {one.number} comes before {self.name}")
         else:
             self._take_kept(one)
+
+    # The checkpoint
 
     def _take_part(self, one: Frame) -> None:
         if one.number == self.next - 1 and frame.chain_behind(one) == self.chains[-1]:
@@ -69,250 +76,279 @@ class Loading:
             self.chains.append(one.chain)
         self.chains.append(frame.chain_behind(one))
         self.next += 1
+        is_last = one.number == self.checkpoint_end
+        opened, fields, octets = self._open_part(one, "checkpoint" if is_last else "checkpoint-part")
+        body_hash = command.body_hash(opened.body)
+        checkpoint.add_part(self.db, Part(one.number, body_hash, frame.HEADER_SIZE + len(one.record), octets))
+        if is_last:
+            self._check_last(opened.sender, fields)
+            self._check_rows(opened.sender)
+            self.command, self.user = fields, opened.sender
+            self._prepare(body_hash)
+
+    def _open_part(self, one: Frame, kind: str) -> tuple[Opened, Fields, bytes]:
         try:
-            opened = self.replay.open(one.record)
-            fields, octets = command.decode(opened.body, self.replay.spool)
-            if fields["command"] != ("checkpoint" if one.number == self.epoch else "checkpoint-part"):
+            opened = record.open_with_any(self.own, one.record)
+            fields, octets = command.decode(opened.body, self.log.spool)
+            if fields["command"] != kind:
                 raise DataError(f"a {fields['command']}")
         except DataError as error:
-            # Or it is sealed to a user key that we have not.
+            # Or it is sealed to a user key that we do not have.
             raise Contradiction(f"record {one.number} is no part of {self.name}: {error}") from None
-        body_hash = command.body_hash(opened.body)
-        row = (one.number, body_hash, frame.HEADER_SIZE + len(one.record), octets)
-        self.db.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?)", row)
-        if one.number == self.epoch:
-            self._check(opened.sender, fields)
-            self.last, self.user = fields, opened.sender
-            self._begin(body_hash)
+        return opened, fields, octets
 
-    # What it may say
-
-    def _check(self, sender: bytes, fields: Fields) -> None:
-        """Stop unless it is the user's, for this place in the log, and goes with what we have seen."""
-        signs = [key.public.sign for key in self.replay.own]  # the newest first
-        if sender not in signs or signs.index(sender) > signs.index(self.replay.user):
-            raise Contradiction(f"{self.name} is signed by a key that is not the user's ({keys.short(sender)})")
-        query = "SELECT hash FROM part WHERE number < ? ORDER BY number"
-        hashes = [one for (one,) in self.db.execute(query, (self.epoch,))]
+    def _check_last(self, sender: bytes, fields: Fields) -> None:
+        """Check that the checkpoint is the user's, and for this place in the log."""
+        signs = [key.public.sign for key in self.own]  # newest first
+        if sender not in signs or signs.index(sender) > signs.index(self.log.user or b""):
+            raise self._not_the_user(sender)
+        hashes = [one for number, one in checkpoint.parts(self.db, 0) if number < self.checkpoint_end]
         if (fields["number"], fields["chain"], fields["parts"]) != (self.stated, self.chains[0], hashes):
             raise Contradiction(f"{self.name} is for another place in the log")
-        lines = {one: (counter, last) for one, counter, last in self.db.execute("SELECT * FROM device")}
-        device = seen.cursor(self.db).device
+
+    def _not_the_user(self, sender: bytes) -> Contradiction:
+        return Contradiction(f"{self.name} is signed by a key that is not the user's ({keys.short(sender)})")
+
+    def _check_rows(self, sender: bytes) -> None:
+        """Check that what it states goes with all that has been seen."""
+        known = {device: LastChange(*row) for device, *row in self.db.execute("SELECT * FROM device")}
+        own = seen.cursor(self.db).device
         for kind, *columns in self._rows():
             if kind == "user" and columns != [sender]:
-                raise Contradiction(f"{self.name} is signed by a key that is not the user's ({keys.short(sender)})")
-            if kind == "chain" and self.replay.chain_of(columns[0]) not in (None, columns[1]):
+                raise self._not_the_user(sender)
+            if kind == "chain" and self.log.chain_at(columns[0]) not in (None, columns[1]):
                 raise Contradiction(f"{self.name} is of another log than has been seen, up to record {columns[0]}")
-            if kind == "record" and self._known_record(columns[0]) not in (None, columns[1]):
+            if kind == "record" and checkpoint.hash_of(self.db, columns[0]) not in (None, columns[1]):
                 raise Contradiction(f"{self.name} keeps another record {columns[0]} than has been seen")
             if kind == "device":
-                counter, last = lines.pop(columns[0], (0, FIRST))
-                if columns[1] < counter or (columns[1] == counter and last not in (b"", columns[2])):
+                device, stated = columns[0], LastChange(*columns[1:])
+                before = known.pop(device, LastChange(0, FIRST))
+                other = stated.counter == before.counter and before.hash not in (b"", stated.hash)
+                if stated.counter < before.counter or other:
                     raise Contradiction(f"{self.name} does not know of changes that have been seen")
-                if columns[0] == device:
-                    self.line = (columns[1], columns[2])
-        if lines:
+                if device == own:
+                    self.own_change = stated
+        if known:
             raise Contradiction(f"{self.name} does not know of devices that have been seen")
 
-    def _known_record(self, number: int) -> bytes | None:
-        found = self.db.execute("SELECT hash FROM record WHERE number = ?", (number,)).fetchone()
-        return found[0] if found else None
-
-    def _rows(self) -> Any:
+    def _rows(self) -> Iterator[Row]:
         query = "SELECT body FROM part WHERE number < ? ORDER BY number"
-        for (octets,) in self.db.execute(query, (self.epoch,)):
+        for (octets,) in self.db.execute(query, (self.checkpoint_end,)):
             try:
-                yield from checkpoint.rows(octets)
+                yield from checkpoint.read_rows(octets)
             except DataError as error:
                 raise Contradiction(f"{self.name}: {error}") from None
 
-    # What it keeps
+    # The records that it keeps
 
-    def _begin(self, body_hash: bytes) -> None:
-        """Find out what we lack, unless we are at it already."""
+    def _prepare(self, body_hash: bytes) -> None:
+        """Find out what we lack, unless a load of this checkpoint has got that far before."""
         loading, loaded = self.db.execute("SELECT loading, loaded FROM cursor").fetchone()
-        # What we lack depends on how far we have come, too: an older head may have taken us further meanwhile.
-        name = body_hash + self.replay.number.to_bytes(8, "big")
+        # What we lack depends on the cursor, too: an older head may have moved it meanwhile.
+        name = body_hash + self.log.number.to_bytes(8, "big")
         if loading != name:
             self._want(name)
-            if loaded > self.replay.number:
-                # The records were asked for from there on, and more of them may be wanted now.
+            if loaded > self.log.number:
+                # The stream begins there, and more of the records before it may be wanted now.
                 raise TryAgain(f"{self.name} has come while an older one was loaded: it begins anew")
 
     def _want(self, name: bytes) -> None:
+        """Fill the tables wanted and kept, and take what is here already."""
         for table in ("wanted", "kept"):
             self.db.execute(f"DELETE FROM {table}")
-        self._forget_contents()
+        content.forget_all_unused(self.db)
         self.db.execute("UPDATE cursor SET loading = ?, loaded = 0", (name,))
         for kind, *columns in self._rows():
             if kind == "record":
                 self.db.execute("INSERT INTO wanted VALUES (?, ?)", columns)
             elif kind == "aside":
                 here = "SELECT 0 FROM aside WHERE number = :number"
-                row = {"number": columns[0], "place": ASIDE}
-                self.db.execute(f"INSERT INTO kept VALUES (:number, :place, ({here}))", row)
+                row = {"number": columns[0], "offset": ASIDE}
+                self.db.execute(f"INSERT INTO kept VALUES (:number, :offset, ({here}))", row)
             elif kind == "message":
                 # It may belong to another message here, of which this is a copy.
-                here = "SELECT key FROM content WHERE number = :number AND place = :place"
-                row = dict(zip(("number", "place"), columns[4:], strict=True))
-                self.db.execute(f"INSERT OR IGNORE INTO kept VALUES (:number, :place, ({here}))", row)
+                here = "SELECT key FROM content WHERE number = :number AND offset = :offset"
+                row = dict(zip(("number", "offset"), columns[4:], strict=True))
+                self.db.execute(f"INSERT OR IGNORE INTO kept VALUES (:number, :offset, ({here}))", row)
         # What a trust has delivered meanwhile may be here, set aside.
         lacking = "SELECT number FROM kept WHERE content IS NULL"
-        query = f"SELECT number, body FROM aside WHERE body NOTNULL AND number IN ({lacking})"
-        for number, body in self.db.execute(query).fetchall():
-            self._put(number, *command.decode(body))
+        for (number,) in self.db.execute(f"SELECT number FROM aside WHERE number IN ({lacking})").fetchall():
+            body = aside.body(self.db, number)
+            if body is not None:
+                self._store(number, *command.decode(body))
         known = f"number IN (SELECT number FROM record) AND number NOT IN ({lacking})"
         self.db.execute(f"DELETE FROM wanted WHERE {known}")
 
     def _take_kept(self, one: Frame) -> None:
         wanted = self.db.execute("SELECT hash FROM wanted WHERE number = ?", (one.number,)).fetchone()
         if not wanted:
-            return  # it is here, or nobody needs it
-        record_hash = frame.record_hash(one.record)
-        if record_hash != wanted[0]:
+            return  # it is here, or not needed
+        if frame.record_hash(one.record) != wanted[0]:
             raise Contradiction(f"record {one.number} is not the one that {self.name} keeps")
-        reason, sender, body = "a change that had no effect", None, None
+        reason, held = "a change that had no effect", None
         try:
-            opened = self.replay.open(one.record)
-            fields, octets = command.decode(opened.body, self.replay.spool)
+            opened = record.open_with_any(self.own, one.record)
+            fields, octets = command.decode(opened.body, self.log.spool)
             if fields["command"] == "deliver":
                 reason = f"delivered by a key that is not trusted ({keys.short(opened.sender)})"
-                sender, body = opened.sender, opened.body
-            self._put(one.number, fields, octets)
+                held = opened
+            self._store(one.number, fields, octets)
         except DataError as error:
             reason = str(error)
-        if self.db.execute("SELECT 1 FROM kept WHERE number = ? AND place = ?", (one.number, ASIDE)).fetchone():
-            aside = "INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?)"
-            self.db.execute(aside, (one.number, reason, sender, body))
+        if self.db.execute("SELECT 1 FROM kept WHERE number = ? AND offset = ?", (one.number, ASIDE)).fetchone():
+            aside.add(self.db, one.number, reason, held)
             self._found(one.number, ASIDE, 0)
         if self.db.execute("SELECT 1 FROM kept WHERE number = ? AND content IS NULL", (one.number,)).fetchone():
-            # What the user's key has signed has been read by somebody with the user's keys.
+            # The user's key has signed for this record, so a machine with the user's keys could read it.
             raise BadConfig(f"record {one.number}, which {self.name} keeps: {reason}: is an old key missing?")
-        row = (one.number, record_hash, frame.HEADER_SIZE + len(one.record))
-        self.db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", row)
+        checkpoint.note_record(self.db, one.number, one.record)
         self.db.execute("DELETE FROM wanted WHERE number = ?", (one.number,))
         self.db.execute("UPDATE cursor SET loaded = ?", (one.number,))
         self.reached = one.number
 
-    def _put(self, number: int, fields: Fields, octets: bytes) -> None:
+    def _store(self, number: int, fields: Fields, octets: bytes) -> None:
         """Store the messages of a record that are lacking."""
-        query = "SELECT place FROM kept WHERE number = ? AND content IS NULL"
-        places = {place for (place,) in self.db.execute(query, (number,))}
-        position = 0
+        query = "SELECT offset FROM kept WHERE number = ? AND content IS NULL"
+        offsets = {offset for (offset,) in self.db.execute(query, (number,))}
+        start = 0
         appends = [one for one in fields.get("changes", ()) if one["do"] == "append"]
         for change in [fields] if fields["command"] == "deliver" else appends:
-            end = position + change.get("size", len(octets))
-            if position in places:
-                whole = with_crlf(octets[position:end])
+            end = start + change.get("size", len(octets))
+            if start in offsets:
+                whole = with_crlf(octets[start:end])
                 if change is fields:
                     message_id = command.delivery_id(fields["mailbox"], whole)
                 else:
                     message_id = command.append_id(change["nonce"], whole)
-                self._found(number, position, content.add(self.db, message_id, whole, number, position))
-            position = end
+                self._found(number, start, content.add(self.db, message_id, whole, number, start))
+            start = end
 
-    def _found(self, number: int, place: int, content: int) -> None:
-        self.db.execute("UPDATE kept SET content = ? WHERE number = ? AND place = ?", (content, number, place))
+    def _found(self, number: int, offset: int, key: int) -> None:
+        self.db.execute("UPDATE kept SET content = ? WHERE number = ? AND offset = ?", (key, number, offset))
 
-    def _forget_contents(self) -> None:
-        """Forget what belongs to no message: a load that came to no end has left it."""
-        query = "SELECT key FROM content WHERE key NOT IN (SELECT content FROM message)"
-        for (key,) in self.db.execute(query).fetchall():
-            content.forget(self.db, key)
+    def lacking(self) -> Contradiction | None:
+        """Return the error for the records that it keeps and that have not come; None when all have.
+
+        Raises Contradiction when the checkpoint itself has not come.
+        """
+        if not self.command:
+            raise Contradiction(f"{self.name} is missing")
+        if self.complete:
+            return None
+        (first,) = self.db.execute("SELECT min(number) FROM wanted").fetchone()
+        (count,) = self.db.execute("SELECT count(*) FROM wanted").fetchone()
+        more = f" and {count - 1:,} more" if count > 1 else ""
+        return Contradiction(f"record {first}{more} missing, which {self.name} keeps")
 
     # What it states
 
-    def finish(self) -> None:
-        """Put the fold that it states in the place of ours, and the cursor behind it."""
-        if not self.last:
-            raise Contradiction(f"{self.name} is missing")
-        if not self.complete:
-            numbers = self.db.execute("SELECT number FROM wanted ORDER BY number").fetchall()
-            self.replay.lacks([number for (number,) in numbers], self.name)
+    def replace(self) -> Iterator[list[bytes]]:
+        """Replace the fold by what the checkpoint states, and put the cursor behind it.
+
+        Yields the ids of the messages whose fold has changed, about BATCH of
+        them at a time: their view is to be made before the next are asked for.
+        """
         (parts,) = self.db.execute("SELECT count(*) FROM part").fetchone()
-        if parts != self.epoch - self.stated:
+        if parts != self.checkpoint_end - self.stated:
             raise TryAgain(f"another cspool-apply is at a checkpoint beside {self.name}")
-        outbox.covered(self.db, self.line)
-        self._replace()
-        self._forget_contents()
-        Layer(self.db, "fold_", self.epoch).checkpoint(self.last["date"])
+        outbox.confirm_up_to(self.db, self.own_change)
+        yield from _Replacement(self.db).run(self._rows())
+        content.forget_all_unused(self.db)
+        Fold(self.db, self.checkpoint_end).checkpoint(self.command["date"])
         numbered = enumerate(self.chains[1:], self.stated + 1)
         self.db.executemany("INSERT OR REPLACE INTO history VALUES (?, ?)", numbered)
-        self.db.execute(
-            "UPDATE cursor SET number = ?, chain = ?, user = ?, loading = NULL, loaded = 0,"
-            " octets = (SELECT coalesce(sum(size), 0) FROM record) + (SELECT sum(size) FROM part)",
-            (self.epoch, self.chains[-1], self.user),
-        )
-        for table in ("part", "wanted", "kept"):
+        row = (self.checkpoint_end, self.chains[-1], self.user)
+        self.db.execute("UPDATE cursor SET number = ?, chain = ?, user = ?, loading = NULL, loaded = 0", row)
+        checkpoint.note_compacted(self.db)
+        checkpoint.forget_parts(self.db)
+        for table in ("wanted", "kept"):
             self.db.execute(f"DELETE FROM {table}")
 
-    def _replace(self) -> None:
-        """Make our fold what is stated, and the view after it."""
-        db, now = self.db, int(time.time())
+
+class _Replacement:
+    """Makes the fold what the rows of a state say: one method for each kind of row."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self.now = int(time.time())
+        self.changed: list[bytes] = []  # ids of messages whose fold has changed
+        self._do: dict[str, Callable[..., Any]] = {
+            "chain": self._insert("history", 2),
+            "lost": self._lost,
+            "checkpoint": self._insert("checkpoint", 2),
+            "trust": self._insert("trust", 3),
+            "device": self._insert("device", 3),
+            "mailbox": self._mailbox,
+            "subscribed": self._subscribed,
+            "gone": self._insert("tombstone", 2),
+            "message": self._message,
+        }
+
+    def run(self, rows: Iterator[Row]) -> Iterator[list[bytes]]:
+        db = self.db
         db.execute("CREATE TEMP TABLE IF NOT EXISTS stated (id BLOB PRIMARY KEY) WITHOUT ROWID")
-        lost: list[int] = []
-        db.execute("UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', made = 0")
+        db.execute("UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', created = 0")
         db.execute("UPDATE subscription SET fold = 0")
-        for table in ("trust", "device", "gone", "checkpoint"):
+        for table in ("trust", "device", "tombstone", "checkpoint"):
             db.execute(f"DELETE FROM {table}")
-        db.execute("DELETE FROM aside WHERE number NOT IN (SELECT number FROM kept WHERE place = ?)", (ASIDE,))
-        touched: list[bytes] = []
-        for kind, *columns in self._rows():
-            match kind:
-                case "chain":
-                    db.execute("INSERT OR REPLACE INTO history VALUES (?, ?)", columns)
-                case "lost":
-                    lost.append(columns[0])
-                    db.execute("INSERT OR IGNORE INTO lost VALUES (?, ?, ?)", (*columns, now))
-                case "checkpoint" | "gone":
-                    db.execute(f"INSERT INTO {kind} VALUES (?, ?)", columns)
-                case "trust" | "device":
-                    db.execute(f"INSERT INTO {kind} VALUES (?, ?, ?)", columns)
-                case "mailbox":
-                    mailbox_id, name, use, other = columns
-                    row = (name, use, other and schema.mailbox(db, other), schema.mailbox(db, mailbox_id))
-                    update = "UPDATE mailbox SET fold_name = ?, fold_use = ?, fold_same_as = ?, made = 1 WHERE key = ?"
-                    db.execute(update, row)
-                case "subscribed":
-                    upsert = "INSERT INTO subscription VALUES (?, 1, 0) ON CONFLICT DO UPDATE SET fold = 1"
-                    db.execute(upsert, columns)
-                case "message":
-                    touched += self._state_message(*columns)
-                    if len(touched) >= BATCH:
-                        self.replay.refresh(touched)
-                        touched = []
-        gone = [one for (one,) in db.execute(
-            "SELECT id FROM message WHERE fold_mailbox NOTNULL AND id NOT IN (SELECT id FROM stated)")]  # fmt: skip
-        clear = "UPDATE message SET fold_mailbox = NULL, fold_flags = NULL WHERE id = ?"
-        db.executemany(clear, [(one,) for one in gone])
-        for (number,) in db.execute("SELECT number FROM lost").fetchall():
-            if number not in lost:
-                db.execute("DELETE FROM lost WHERE number = ?", (number,))
+        db.execute("DELETE FROM aside WHERE number NOT IN (SELECT number FROM kept WHERE offset = ?)", (ASIDE,))
+        lost = []
+        for kind, *columns in rows:
+            if kind in self._do:
+                self._do[kind](*columns)
+            if kind == "lost":
+                lost.append(columns[0])
+            if len(self.changed) >= BATCH:
+                yield self.changed
+                self.changed = []
+        for gap in seen.lost(db):
+            if gap.first not in lost:
+                db.execute("DELETE FROM lost WHERE number = ?", (gap.first,))
+        self.changed += self._expunged()
         db.execute("DELETE FROM stated")
         checkpoint.forget_records(db)
-        self.replay.refresh(touched + gone)
+        yield self.changed
 
-    def _state_message(
-        self, message_id: bytes, mailbox_id: bytes, flags: str, date: int, number: int, place: int
-    ) -> list[bytes]:
-        """Put a message where it is stated to be; return its id, if it was elsewhere or otherwise."""
+    def _insert(self, table: str, columns: int) -> Callable[..., Any]:
+        statement = f"INSERT OR REPLACE INTO {table} VALUES (?{', ?' * (columns - 1)})"
+        return lambda *row: self.db.execute(statement, row)
+
+    def _lost(self, first: int, last: int) -> None:
+        self.db.execute("INSERT OR IGNORE INTO lost VALUES (?, ?, ?)", (first, last, self.now))
+
+    def _mailbox(self, mailbox_id: bytes, name: str | None, use: str, other: bytes | None) -> None:
+        same_as = schema.mailbox(self.db, other) if other else None
+        row = (name, use, same_as, schema.mailbox(self.db, mailbox_id))
+        update = "UPDATE mailbox SET fold_name = ?, fold_use = ?, fold_same_as = ?, created = 1 WHERE key = ?"
+        self.db.execute(update, row)
+
+    def _subscribed(self, name: str) -> None:
+        self.db.execute("INSERT INTO subscription VALUES (?, 1, 0) ON CONFLICT DO UPDATE SET fold = 1", (name,))
+
+    def _message(self, message_id: bytes, mailbox_id: bytes, flags: str, date: int, number: int, offset: int) -> None:
+        """Put a message where it is stated to be."""
         db = self.db
-        (content,) = db.execute("SELECT content FROM kept WHERE number = ? AND place = ?", (number, place)).fetchone()
-        if content is None:
-            return []  # lost
+        (key,) = db.execute("SELECT content FROM kept WHERE number = ? AND offset = ?", (number, offset)).fetchone()
+        if key is None:
+            return  # its record is lost
         db.execute("INSERT INTO stated VALUES (?)", (message_id,))
-        mailbox = schema.mailbox(db, mailbox_id)
-        fold_row = "SELECT content, date, fold_mailbox, fold_flags FROM message WHERE id = ?"
-        found = db.execute(fold_row, (message_id,)).fetchone()
-        stated = (content, date, mailbox, flags)
+        stated = (key, date, schema.mailbox(db, mailbox_id), flags)
+        query = "SELECT content, date, fold_mailbox, fold_flags FROM message WHERE id = ?"
+        found = db.execute(query, (message_id,)).fetchone()
         if found == stated:
-            return []
+            return
         if found:
             update = "UPDATE message SET content = ?, date = ?, fold_mailbox = ?, fold_flags = ? WHERE id = ?"
             db.execute(update, (*stated, message_id))
         else:
-            db.execute(
-                "INSERT INTO message (id, content, date, fold_mailbox, fold_flags) VALUES (?, ?, ?, ?, ?)",
-                (message_id, content, date, mailbox, flags),
-            )
-        return [message_id]
+            insert = "INSERT INTO message (content, date, fold_mailbox, fold_flags, id) VALUES (?, ?, ?, ?, ?)"
+            db.execute(insert, (*stated, message_id))
+        self.changed.append(message_id)
+
+    def _expunged(self) -> list[bytes]:
+        """Take away the messages that the state does not have; return their ids."""
+        query = "SELECT id FROM message WHERE fold_mailbox NOTNULL AND id NOT IN (SELECT id FROM stated)"
+        ids = [message_id for (message_id,) in self.db.execute(query)]
+        clear = "UPDATE message SET fold_mailbox = NULL, fold_flags = NULL WHERE id = ?"
+        self.db.executemany(clear, [(message_id,) for message_id in ids])
+        return ids

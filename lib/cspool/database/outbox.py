@@ -2,8 +2,8 @@
 
 When they are to be sent they are frozen, as many as go into one, as the body
 of a `change` command: with our device id, the next counter, the hash of the
-change before it and our cursor. Frozen, it can be signed, sealed and sent as
-often as one likes, for the fold takes each body once.
+change before it and our cursor. Frozen, it can be signed, sealed and sent any
+number of times, for the fold takes each body once.
 """
 
 import json
@@ -11,6 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from .. import command, form
 from ..command import FIRST, Fields
@@ -21,22 +22,79 @@ USER_KEY = '"do":"user-key"'  # is in the text of a change that changes the user
 TOGETHER = 1 << 20  # octets of changes, and of messages, that are put into one
 
 
+class LastChange(NamedTuple):
+    """The last change of a device that took effect: its counter, and the hash of its body."""
+
+    counter: int
+    hash: bytes
+
+
 def add(db: sqlite3.Connection, rows: list[Fields], octets: bytes) -> None:
-    """Put a change, as small changes in the form of a command, at the end of the outbox."""
+    """Add a change to the end of the outbox: small changes in the form of a command, and the octets of its appends."""
     db.execute(
-        "INSERT INTO outbox (changes, octets, made) VALUES (?, ?, ?)",
+        "INSERT INTO outbox (changes, octets, queued) VALUES (?, ?, ?)",
         (form.line(rows).decode(), octets, int(time.time())),
     )
 
 
+class Waiting(NamedTuple):
+    """What is in the outbox: how many entries, and when the oldest was queued (seconds since 1970)."""
+
+    entries: int
+    oldest: int | None
+
+
+def waiting(db: sqlite3.Connection) -> Waiting:
+    """Return what is in the outbox."""
+    return Waiting(*db.execute("SELECT count(*), min(queued) FROM outbox").fetchone())
+
+
+def mark(db: sqlite3.Connection, since: int = 0) -> tuple[int, bytes] | None:
+    """Return a value that changes whenever the outbox does; None when nothing is ready to be sent.
+
+    Nothing is before the spool has been seen, at `since` (seconds since 1970)
+    or later, to be the one that we know.
+    """
+    query = "SELECT max(outbox.key), device FROM outbox, cursor WHERE synced >= ?"
+    newest, device = db.execute(query, (since,)).fetchone()
+    return (newest, device) if newest else None
+
+
+def pending_trust(db: sqlite3.Connection) -> Iterator[Fields]:
+    """Yield the small changes in the outbox that trust a host, or no longer do, in order."""
+    for (changes,) in db.execute("SELECT changes FROM outbox ORDER BY key"):
+        yield from (row for row in json.loads(changes) if row["do"] in ("trust", "distrust"))
+
+
+# Sending
+
+
+def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
+    """Yield the bodies to be sent, in order, without those that take effect meanwhile.
+
+    Behind one that changes the user key comes none before it has taken effect,
+    for the old key signs them all.
+    """
+    with schema.writing(db):
+        freeze(db)
+    for (key,) in db.execute("SELECT key FROM outbox WHERE frozen IS NOT NULL ORDER BY key").fetchall():
+        query = "SELECT frozen, octets FROM outbox WHERE key = ? AND frozen IS NOT NULL"
+        found = db.execute(query, (key,)).fetchone()
+        if found:
+            changes_user_key = USER_KEY.encode() in found[0]
+            yield found[0] + b"\n" + found[1]
+            if changes_user_key:
+                return
+
+
 def freeze(db: sqlite3.Connection) -> None:
-    """Freeze what is not frozen, in order and as few as may be. The spool has to be known."""
+    """Freeze what is not frozen, in order, in as few changes as possible. The spool must be known."""
     cursor = seen.cursor(db)
     if cursor.spool is None or cursor.chain is None:
         return
     counter, previous = _last(db, cursor.device)
     for keys in list(_batches(db)):
-        changes, octets = _together(db, keys)
+        changes, octets = _join(db, keys)
         counter += 1
         fields: Fields = {
             "command": "change",
@@ -50,17 +108,17 @@ def freeze(db: sqlite3.Connection) -> None:
         }
         body = command.encode(fields, octets)
         previous = command.body_hash(body)
-        line = body[: len(body) - len(octets) - 1]
-        update = "UPDATE outbox SET counter = ?, line = ?, hash = ? WHERE key = ?"
-        db.execute(update, (counter, line, previous, keys[-1]))
+        frozen = body[: len(body) - len(octets) - 1]
+        update = "UPDATE outbox SET counter = ?, frozen = ?, hash = ? WHERE key = ?"
+        db.execute(update, (counter, frozen, previous, keys[-1]))
 
 
 def _batches(db: sqlite3.Connection) -> Iterator[list[int]]:
-    """Yield the keys of entries that go into one change, in order."""
+    """Yield the keys of the entries that go into one change, in order. A change of the user key goes alone."""
     batch: list[int] = []
     size, alone = 0, False
     query = (
-        "SELECT key, length(changes) + length(octets), instr(changes, ?) FROM outbox WHERE line IS NULL ORDER BY key"
+        "SELECT key, length(changes) + length(octets), instr(changes, ?) FROM outbox WHERE frozen IS NULL ORDER BY key"
     )
     for key, more, is_user_key in db.execute(query, (USER_KEY,)).fetchall():
         if batch and (size + more > TOGETHER or is_user_key or alone):
@@ -72,8 +130,8 @@ def _batches(db: sqlite3.Connection) -> Iterator[list[int]]:
         yield batch
 
 
-def _together(db: sqlite3.Connection, keys: list[int]) -> tuple[str, bytes]:
-    """Make one of these entries, the last, and return its changes and octets."""
+def _join(db: sqlite3.Connection, keys: list[int]) -> tuple[str, bytes]:
+    """Join these entries in the last of them, and return its changes and octets."""
     query = "SELECT changes, octets FROM outbox WHERE key = ?"
     found = [db.execute(query, (key,)).fetchone() for key in keys]
     if len(keys) == 1:
@@ -85,58 +143,69 @@ def _together(db: sqlite3.Connection, keys: list[int]) -> tuple[str, bytes]:
     return changes, octets
 
 
-def _last(db: sqlite3.Connection, device: bytes) -> tuple[int, bytes]:
-    """Return counter and hash of our last change: in the outbox, or already in the fold."""
-    newest = "SELECT counter, hash FROM outbox WHERE line IS NOT NULL ORDER BY key DESC LIMIT 1"
-    folded = "SELECT counter, hash FROM device WHERE id = ?"
-    found = db.execute(newest).fetchone() or db.execute(folded, (device,)).fetchone()
-    return found or (0, FIRST)
+def _last(db: sqlite3.Connection, device: bytes) -> LastChange:
+    """Return our last change: in the outbox, or already in the fold."""
+    newest = "SELECT counter, hash FROM outbox WHERE frozen IS NOT NULL ORDER BY key DESC LIMIT 1"
+    found = db.execute(newest).fetchone()
+    return LastChange(*found) if found else last_change(db, device) or LastChange(0, FIRST)
 
 
-def took_effect(db: sqlite3.Connection, device: bytes, body_hash: bytes) -> None:
+def last_change(db: sqlite3.Connection, device: bytes) -> LastChange | None:
+    """Return the last change of a device that took effect; None for a device that the log does not know."""
+    found = db.execute("SELECT counter, hash FROM device WHERE id = ?", (device,)).fetchone()
+    return LastChange(*found) if found else None
+
+
+# What the log says of it
+
+
+def confirm(db: sqlite3.Connection, device: bytes, body_hash: bytes) -> None:
     """Note that a change has taken effect in the log.
 
-    One of ours leaves the outbox. One under our device id that we did not make
-    comes from a copy of this database, or from its own later state before it
-    was restored from a backup: we go on under a new id, and what is left in the
-    outbox is issued again.
+    If it is ours, it leaves the outbox. If it has our device id and we did not
+    make it, it comes from a copy of this database, or from its own later state
+    before it was restored from a backup: we take a new id, and what is left in
+    the outbox is issued again.
     """
     if db.execute("DELETE FROM outbox WHERE hash = ?", (body_hash,)).rowcount:
         return
     if device == seen.cursor(db).device:
-        _issue_again(db)
+        _requeue(db)
 
 
-def covered(db: sqlite3.Connection, line: tuple[int, bytes]) -> None:
-    """Note that a checkpoint says where our device's line is, and not what led there: counter and hash.
+def confirm_up_to(db: sqlite3.Connection, stated: LastChange) -> None:
+    """Note which change of ours a checkpoint states as the last, before it is loaded.
 
-    Called before it is loaded. What the line covers has taken effect. If we
-    have never been at that place, somebody else has gone on under our id.
+    Up to there all have taken effect. If we have never made that change,
+    somebody else has gone on under our id.
     """
-    (device,) = db.execute("SELECT device FROM cursor").fetchone()
-    before = db.execute("SELECT counter, hash FROM device WHERE id = ?", (device,)).fetchone() or (0, FIRST)
-    ours = db.execute("SELECT 1 FROM outbox WHERE counter = ? AND hash = ?", line).fetchone()
+    before = last_change(db, seen.cursor(db).device) or LastChange(0, FIRST)
+    ours = db.execute("SELECT 1 FROM outbox WHERE counter = ? AND hash = ?", stated).fetchone()
     if ours:
-        db.execute("DELETE FROM outbox WHERE counter <= ?", line[:1])
-    elif line != before:
-        _issue_again(db)
+        db.execute("DELETE FROM outbox WHERE counter <= ?", (stated.counter,))
+    elif stated != before:
+        _requeue(db)
 
 
-def issue_lost(db: sqlite3.Connection) -> None:
-    """Issue what is left in the outbox again, if some of it can take effect no more.
+def requeue_lost(db: sqlite3.Connection) -> None:
+    """Issue what is left in the outbox again if some of it can no longer take effect.
 
-    The spool had it, and lost it, and a later change of ours has taken effect.
+    That is so when the spool had it and lost it, and a later change of ours
+    has taken effect.
     """
     query = (
         "SELECT 1 FROM outbox JOIN cursor JOIN device ON device.id = cursor.device AND outbox.counter <= device.counter"
     )
     if db.execute(query).fetchone():
-        _issue_again(db)
+        _requeue(db)
 
 
-def _issue_again(db: sqlite3.Connection) -> None:
+def _requeue(db: sqlite3.Connection) -> None:
     db.execute("UPDATE cursor SET device = ?", (os.urandom(16),))
-    db.execute("UPDATE outbox SET line = NULL, counter = NULL, hash = NULL")
+    db.execute("UPDATE outbox SET frozen = NULL, counter = NULL, hash = NULL")
+
+
+# The user key
 
 
 def user_key(key: PublicKey) -> Fields:
@@ -144,23 +213,6 @@ def user_key(key: PublicKey) -> Fields:
     return {"do": "user-key", "sign": key.sign.hex(), "box": key.box.hex()}
 
 
-def changes_key(db: sqlite3.Connection) -> bool:
-    """Tell whether a change of the user key is in the outbox."""
+def changes_user_key(db: sqlite3.Connection) -> bool:
+    """Return whether a change of the user key is in the outbox."""
     return bool(db.execute("SELECT 1 FROM outbox WHERE instr(changes, ?)", (USER_KEY,)).fetchone())
-
-
-def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
-    """Yield the bodies to be sent, in order, but for those that take effect meanwhile.
-
-    Behind one that changes the user key comes none before it has taken effect,
-    for the old key signs them all.
-    """
-    with schema.writing(db):
-        freeze(db)
-    for (key,) in db.execute("SELECT key FROM outbox WHERE line IS NOT NULL ORDER BY key").fetchall():
-        found = db.execute("SELECT line, octets FROM outbox WHERE key = ? AND line IS NOT NULL", (key,)).fetchone()
-        if found:
-            last = USER_KEY.encode() in found[0]
-            yield found[0] + b"\n" + found[1]
-            if last:
-                return

@@ -1,11 +1,11 @@
 """The message database: one SQLite file, what is in it, and how it is opened.
 
 The fold (what the log alone gives) and the view (what the user sees) stand
-side by side. In mailbox and message, the columns `fold_...` hold the fold, and
-the others hold the view. fold.py writes the fold record by record, loading.py
-replaces it by what a checkpoint states, accept.py clears it; view.py writes
-the view. A mailbox without a name is deleted; a message without a mailbox is
-not there.
+side by side. In mailbox and message, columns with fold_ hold the fold, and the
+others hold the view. fold.py writes the fold record by record, loading.py
+replaces it by what a checkpoint states, accept.py clears it. view.py writes
+the view. A mailbox without a name is deleted, and so is a message without a
+mailbox.
 
 SQLite runs in WAL mode: one writer at a time, readers never wait for it. A
 transaction is on disk when it returns.
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from ..command import INBOX
 from ..errors import BadConfig, NoInput, TryAgain
 
-VERSION = 1  # PRAGMA user_version
+VERSION = 2  # PRAGMA user_version
 APPLICATION = 0x6373706C  # "cspl", PRAGMA application_id
 WAIT = 120  # seconds for the other writer; its transactions take one or two
 
@@ -30,13 +30,13 @@ SCHEMA = f"""
 -- One row: how far this database has applied the log, and whose it is.
 CREATE TABLE cursor (
     spool BLOB, number INTEGER NOT NULL, chain BLOB,     -- of the last record applied
-    placed INTEGER, segment TEXT, offset INTEGER,        -- the frame behind record `placed` begins there
-    last INTEGER NOT NULL DEFAULT 0,                     -- the last record that is known of
+    located INTEGER, segment TEXT, offset INTEGER,       -- the frame behind record `located` begins there
+    log_end INTEGER NOT NULL DEFAULT 0,                  -- the last record that is known of
     synced INTEGER,                                      -- when all there was had been applied, seconds since 1970
     user BLOB,                                           -- the user's Ed25519 key
     device BLOB NOT NULL,                                -- our own id in changes
     modseq INTEGER NOT NULL,                             -- the highest given (RFC 7162)
-    octets INTEGER NOT NULL DEFAULT 0,                   -- in the log since a checkpoint, and what that keeps
+    log_size INTEGER NOT NULL DEFAULT 0,                 -- octets that the log has, as frames
     loading BLOB, loaded INTEGER NOT NULL DEFAULT 0      -- a checkpoint on its way in, and how far it has come
 );
 -- The chain behind recent records and behind every 1024th: witnesses of forks.
@@ -54,7 +54,7 @@ CREATE TABLE lost (number INTEGER PRIMARY KEY, last INTEGER NOT NULL, noticed IN
 CREATE TABLE contradiction (noticed INTEGER NOT NULL, reason TEXT NOT NULL, head TEXT);
 -- Messages that the log has expunged: neither a late retry of their delivery nor
 -- a change issued again (by a copy of a home, say) must bring them back.
-CREATE TABLE gone (id BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE tombstone (id BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 -- Checkpoints, as long as they tell what of that may be forgotten; date: seconds since 1970.
 CREATE TABLE checkpoint (number INTEGER PRIMARY KEY, date INTEGER NOT NULL);
 -- Records that are set aside or hold messages, and others: BLAKE2b-256, octets as a frame.
@@ -63,15 +63,15 @@ CREATE TABLE record (number INTEGER PRIMARY KEY, hash BLOB NOT NULL, size INTEGE
 -- the records that it keeps and we lack, and the contents that are here.
 CREATE TABLE part (number INTEGER PRIMARY KEY, hash BLOB NOT NULL, size INTEGER NOT NULL, body BLOB);
 CREATE TABLE wanted (number INTEGER PRIMARY KEY, hash BLOB NOT NULL);
-CREATE TABLE kept (number INTEGER, place INTEGER, content INTEGER, PRIMARY KEY (number, place)) WITHOUT ROWID;
+CREATE TABLE kept (number INTEGER, offset INTEGER, content INTEGER, PRIMARY KEY (number, offset)) WITHOUT ROWID;
 
--- A mailbox without a name is deleted, or its id stands for another one (same_as).
+-- A mailbox without a name is deleted, or its id is an alias of another one (same_as).
 CREATE TABLE mailbox (
     key INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,
     fold_name TEXT UNIQUE, fold_same_as INTEGER, fold_use TEXT NOT NULL DEFAULT '',
     name TEXT UNIQUE, same_as INTEGER, use TEXT NOT NULL DEFAULT '',  -- use: RFC 6154 attributes
-    made INTEGER NOT NULL DEFAULT 0,                     -- 1: by the log, which makes an id only once
+    created INTEGER NOT NULL DEFAULT 0,                  -- 1: in the log, which uses an id only once
     uidvalidity INTEGER NOT NULL,
     uidnext INTEGER NOT NULL DEFAULT 1,
     recent INTEGER NOT NULL DEFAULT 1,                   -- UIDs from here on are \\Recent to nobody yet
@@ -104,13 +104,13 @@ CREATE TABLE vanished (mailbox INTEGER, modseq INTEGER, uid INTEGER, PRIMARY KEY
 -- Copies share it. In several tables, for a row is read from its start.
 CREATE TABLE content (
     key INTEGER PRIMARY KEY,
-    number INTEGER, place INTEGER NOT NULL,              -- record that holds it, octets into it; NULL: none yet
+    number INTEGER, offset INTEGER NOT NULL,             -- record that holds it, octets into it; NULL: none yet
     size INTEGER NOT NULL,
     sent INTEGER, sent_day INTEGER,                      -- Date: seconds, and days in its own zone, since 1970
     id BLOB NOT NULL,                                    -- EMAILID (RFC 8474): id of the first message with it
     envelope BLOB NOT NULL, structure BLOB NOT NULL, preview BLOB NOT NULL  -- as IMAP sends them
 );
-CREATE INDEX content_number ON content (number, place);
+CREATE INDEX content_number ON content (number, offset);
 CREATE TABLE ordering (                                  -- order.py says what these are
     content INTEGER PRIMARY KEY,
     subject TEXT NOT NULL, reply INTEGER NOT NULL,
@@ -122,12 +122,12 @@ CREATE TABLE octets (content INTEGER PRIMARY KEY, header BLOB NOT NULL, body BLO
 CREATE TABLE text (content INTEGER PRIMARY KEY, header TEXT NOT NULL, body TEXT NOT NULL);
 
 -- Changes made here that have not yet taken effect in the log, in order.
--- Frozen once `line` is there: the body is line, line end, octets.
+-- Once it is frozen, the body of its command is frozen, line end, octets.
 CREATE TABLE outbox (
     key INTEGER PRIMARY KEY AUTOINCREMENT,
     changes TEXT NOT NULL, octets BLOB NOT NULL,
-    made INTEGER NOT NULL,                               -- seconds since 1970
-    counter INTEGER, line BLOB, hash BLOB
+    queued INTEGER NOT NULL,                             -- when, seconds since 1970
+    counter INTEGER, frozen BLOB, hash BLOB
 );
 -- Messages on which view and fold may differ because of the outbox.
 CREATE TABLE overlay (id BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -176,7 +176,7 @@ def _create(db: sqlite3.Connection) -> None:
             db.execute(statement)
         db.execute("INSERT INTO cursor (number, device, modseq) VALUES (0, ?, 1)", (os.urandom(16),))
         add_mailbox(db, INBOX)
-        db.execute("UPDATE mailbox SET name = 'INBOX', fold_name = 'INBOX', made = 1")
+        db.execute("UPDATE mailbox SET name = 'INBOX', fold_name = 'INBOX', created = 1")
         db.execute("INSERT INTO subscription VALUES ('INBOX', 1, 1)")
         db.execute(f"PRAGMA application_id = {APPLICATION}")
         db.execute(f"PRAGMA user_version = {VERSION}")
@@ -238,7 +238,7 @@ def opened(path: str, create: bool = False) -> Iterator[sqlite3.Connection]:
 
 
 def mailbox(db: sqlite3.Connection, mailbox_id: bytes) -> int:
-    """Return the key of a mailbox by its id; it may be new here."""
+    """Return the key of a mailbox by its id; add it if it is new here."""
     found = db.execute("SELECT key FROM mailbox WHERE id = ?", (mailbox_id,)).fetchone()
     return int(found[0]) if found else add_mailbox(db, mailbox_id)
 

@@ -9,29 +9,40 @@ done again when it comes back in the log.
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from .. import command
 from ..command import Fields
-from . import outbox
-from .content import forget_unused
-from .fold import Layer
+from . import content, outbox, schema
+from .layer import Layer
+
+
+class Row(NamedTuple):
+    """A message as IMAP saw it before the transaction; all None where it did not."""
+
+    mailbox: int | None
+    flags: str | None
+    uid: int | None
 
 
 class View(Layer):
     """The view as a layer, inside a write transaction that ends with `settle`."""
 
+    prefix = ""
+    subscribed = "view"
+
     def __init__(self, db: sqlite3.Connection) -> None:
-        super().__init__(db, "")
-        self.before: dict[bytes, tuple[int | None, str | None, int | None]] = {}
-        # A UID belongs to one mailbox; settle gives it back to what returns there.
+        super().__init__(db)
+        self.before: dict[bytes, Row] = {}  # of each message that was touched
+        # A UID belongs to one mailbox; settle gives it back to a message that returns there.
         self._put = (
             "UPDATE message SET uid = CASE WHEN mailbox = :mailbox THEN uid END,"
             " mailbox = :mailbox, flags = :flags WHERE id = :id"
         )
 
     def reset(self, ids: Iterable[bytes]) -> None:
-        """Take the outbox's effects off these messages: make them what the fold says."""
+        """Make these messages what the fold says."""
         for message_id in ids:
             fold = "SELECT fold_mailbox, fold_flags FROM message WHERE id = ?"
             found = self.db.execute(fold, (message_id,)).fetchone()
@@ -44,60 +55,130 @@ class View(Layer):
         self.perform(changes, octets)
         self.db.executemany("INSERT OR IGNORE INTO overlay VALUES (?)", [(one,) for one in self.touched])
 
+    # What IMAP sees of it
+
     def settle(self) -> None:
-        """Give UIDs and MODSEQs for the net effect, and forget messages that are nowhere."""
+        """Give UIDs and MODSEQs for the net effect, and forget messages that neither fold nor view has."""
         modseq: int = self.db.execute("SELECT modseq FROM cursor").fetchone()[0] + 1
-        uidnext: dict[int, int] = {}
-        changed: set[int] = set()
-        now = int(time.time())
-        row = "SELECT key, mailbox, flags, uid, fold_mailbox, content FROM message WHERE id = ?"
-        for message_id, (mailbox_was, flags_was, uid_was) in self.before.items():
-            key, mailbox, flags, uid, fold_mailbox, content = self.db.execute(row, (message_id,)).fetchone()
-            if mailbox == mailbox_was:
-                if mailbox is not None and flags != flags_was:
-                    changed.add(mailbox)
-                    update = "UPDATE message SET uid = ?, modseq = ? WHERE key = ?"
-                    self.db.execute(update, (uid_was, modseq, key))
-                elif uid != uid_was:
-                    self.db.execute("UPDATE message SET uid = ? WHERE key = ?", (uid_was, key))
+        changed: set[int] = set()  # mailboxes
+        arrivals = _Arrivals(self.db)
+        query = "SELECT key, content, fold_mailbox, mailbox, flags, uid FROM message WHERE id = ?"
+        for message_id, before in self.before.items():
+            key, content_key, fold_mailbox, *row = self.db.execute(query, (message_id,)).fetchone()
+            now = Row(*row)
+            if now.mailbox == before.mailbox:
+                self._settle_flags(key, before, now, modseq, changed)
             else:
-                if mailbox_was is not None:
-                    changed.add(mailbox_was)
-                    self.db.execute("INSERT INTO vanished VALUES (?, ?, ?)", (mailbox_was, modseq, uid_was))
-                if mailbox is not None:
-                    changed.add(mailbox)
-                    uid = uidnext.get(mailbox) or self._uidnext(mailbox)
-                    uidnext[mailbox] = uid + 1
-                    update = "UPDATE message SET uid = ?, modseq = ?, saved = ? WHERE key = ?"
-                    self.db.execute(update, (uid, modseq, now, key))
-            if mailbox is None and fold_mailbox is None:
-                self._forget(key, content)
-        self.db.executemany("UPDATE mailbox SET uidnext = ? WHERE key = ?", [(n, m) for m, n in uidnext.items()])
-        self.db.executemany("UPDATE mailbox SET modseq = ? WHERE key = ?", [(modseq, m) for m in changed])
+                self._settle_move(key, before, now, modseq, changed, arrivals)
+            if now.mailbox is None and fold_mailbox is None:
+                self.db.execute("DELETE FROM message WHERE key = ?", (key,))
+                content.forget_unused(self.db, content_key)
+        arrivals.save()
+        self.db.executemany("UPDATE mailbox SET modseq = ? WHERE key = ?", [(modseq, one) for one in changed])
         if changed:
             self.db.execute("UPDATE cursor SET modseq = ?", (modseq,))
 
-    def _uidnext(self, mailbox: int) -> int:
-        uid: int = self.db.execute("SELECT uidnext FROM mailbox WHERE key = ?", (mailbox,)).fetchone()[0]
-        return uid
+    def _settle_flags(self, key: int, before: Row, now: Row, modseq: int, changed: set[int]) -> None:
+        """Settle a message that is where it was: it keeps its UID, and has a new MODSEQ if its flags are others."""
+        if now.mailbox is not None and now.flags != before.flags:
+            changed.add(now.mailbox)
+            self.db.execute("UPDATE message SET uid = ?, modseq = ? WHERE key = ?", (before.uid, modseq, key))
+        elif now.uid != before.uid:
+            self.db.execute("UPDATE message SET uid = ? WHERE key = ?", (before.uid, key))
 
-    def _forget(self, key: int, content: int) -> None:
-        self.db.execute("DELETE FROM message WHERE key = ?", (key,))
-        forget_unused(self.db, content)
+    def _settle_move(
+        self, key: int, before: Row, now: Row, modseq: int, changed: set[int], arrivals: "_Arrivals"
+    ) -> None:
+        """Settle a message that has left a mailbox, come into one, or both."""
+        if before.mailbox is not None:
+            changed.add(before.mailbox)
+            self.db.execute("INSERT INTO vanished VALUES (?, ?, ?)", (before.mailbox, modseq, before.uid))
+        if now.mailbox is not None:
+            changed.add(now.mailbox)
+            row = (arrivals.uid(now.mailbox), modseq, arrivals.time, key)
+            self.db.execute("UPDATE message SET uid = ?, modseq = ?, saved = ? WHERE key = ?", row)
 
     def _remember(self, message_id: bytes) -> None:
         if message_id not in self.before:
             row = "SELECT mailbox, flags, uid FROM message WHERE id = ?"
-            found = self.db.execute(row, (message_id,)).fetchone()
-            self.before[message_id] = found or (None, None, None)
+            self.before[message_id] = Row(*(self.db.execute(row, (message_id,)).fetchone() or (None, None, None)))
+
+    # The layer
 
     def _set(self, message_id: bytes, mailbox: int | None, flags: str | None) -> None:
         self._remember(message_id)
         super()._set(message_id, mailbox, flags)
 
+    def _content(self, message_id: bytes, octets: bytes, offset: int) -> int:
+        found = self.db.execute("SELECT content FROM message WHERE id = ?", (message_id,)).fetchone()
+        return int(found[0]) if found else content.add(self.db, message_id, octets, None, offset)
+
     def _insert(self, message_id: bytes, content: int, date: int, mailbox: int, flags: str) -> None:
         self._remember(message_id)
         super()._insert(message_id, content, date, mailbox, flags)
+
+
+class _Arrivals:
+    """Gives the messages that come into mailboxes their UIDs; `time` is their SAVEDATE."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self.time = int(time.time())
+        self._uidnext: dict[int, int] = {}  # by mailbox
+
+    def uid(self, mailbox: int) -> int:
+        """Return the next UID of a mailbox."""
+        if mailbox not in self._uidnext:
+            query = "SELECT uidnext FROM mailbox WHERE key = ?"
+            self._uidnext[mailbox] = self.db.execute(query, (mailbox,)).fetchone()[0]
+        self._uidnext[mailbox] += 1
+        return self._uidnext[mailbox] - 1
+
+    def save(self) -> None:
+        rows = [(uidnext, mailbox) for mailbox, uidnext in self._uidnext.items()]
+        self.db.executemany("UPDATE mailbox SET uidnext = ? WHERE key = ?", rows)
+
+
+class Mailbox(NamedTuple):
+    """A mailbox, for people."""
+
+    name: str
+    messages: int
+    unseen: int
+
+
+class Message(NamedTuple):
+    """A message in a mailbox: its permanent id, the key of its content, INTERNALDATE in seconds since 1970, flags."""
+
+    id: bytes
+    content: int
+    date: int
+    flags: list[str]
+
+
+def mailboxes(db: sqlite3.Connection) -> list[Mailbox]:
+    """Return all mailboxes, INBOX first and then by name."""
+    query = (
+        f"SELECT mailbox.name, count(message.key), coalesce(sum({schema.UNSEEN}), 0) FROM mailbox"
+        " LEFT JOIN message ON message.mailbox = mailbox.key WHERE mailbox.name IS NOT NULL"
+        " GROUP BY mailbox.key ORDER BY mailbox.name != 'INBOX', mailbox.name"
+    )
+    return [Mailbox(*row) for row in db.execute(query)]
+
+
+def names(db: sqlite3.Connection) -> list[str]:
+    """Return the names of all mailboxes."""
+    return [name for (name,) in db.execute("SELECT name FROM mailbox WHERE name NOTNULL")]
+
+
+def messages(db: sqlite3.Connection, mailbox: str) -> Iterator[Message]:
+    """Yield the messages of a mailbox, by name, in the order of their UIDs."""
+    query = (
+        "SELECT message.id, content, date, flags FROM message JOIN mailbox ON mailbox.key = mailbox"
+        " WHERE name = ? ORDER BY uid"
+    )
+    for message_id, content_key, date, flags in db.execute(query, (mailbox,)):
+        yield Message(message_id, content_key, date, flags.split())
 
 
 def refresh(db: sqlite3.Connection, folded: Iterable[bytes]) -> None:
@@ -125,10 +206,10 @@ def _reset_mailboxes(db: sqlite3.Connection) -> None:
 
 
 def change(db: sqlite3.Connection, rows: list[Fields], octets: bytes = b"") -> None:
-    """Do what the user wants, here and at once, and put it into the outbox.
+    """Do what the user wants, here and at once, and add it to the outbox.
 
     `rows` are small changes as they stand in a command, `octets` those of its
-    appended messages. The caller holds a write transaction (database.writing).
+    appended messages. The caller holds a write transaction (schema.writing).
     """
     changes = command.changes(rows)
     view = View(db)

@@ -146,7 +146,7 @@ class Writer:
             if size < head.length:
                 os.close(fd)
                 raise TryAgain(f"{self._file(head.segment)}: shorter than it was: the spool is damaged")
-            if size == head.length < rotate and head.next > head.epoch + 1 and not checkpoint:
+            if size == head.length < rotate and head.next > head.checkpoint_end + 1 and not checkpoint:
                 self.fd = fd
             else:
                 # Full, or something unacknowledged stands behind its end, or a checkpoint begins or ends there.
@@ -169,7 +169,7 @@ class Writer:
             next=self.next, chain=self.chain, segment=self.segments[-1].name, length=self.position
         )
         if self.checkpoint:
-            head = head._replace(first=self.before.next, stated=self.before.next - 1, epoch=self.next - 1)
+            head = head._replace(first=self.before.next, stated=self.before.next - 1, checkpoint_end=self.next - 1)
         head = write_list(self.path, head, self.segments)
         self.created = []
         write_head(self.path, head, self.before)

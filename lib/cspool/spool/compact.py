@@ -22,6 +22,7 @@ from . import append, scan
 from .append import LIST, LOG, Writer, locked, write_head, write_list
 from .batch import Records
 from .files import Directory, Head, Reader, Segment
+from .scan import Span
 
 GARBAGE = 0.05  # of the octets of a segment; with less it stays as it is
 DAY = 86400
@@ -113,23 +114,23 @@ class Compaction:
     def _segments(self) -> list[Segment]:
         return self.reader.segments(self.reader.head())
 
-    def _opened(self, name: str) -> AbstractContextManager[scan.Octets]:
+    def _opened(self, name: str) -> AbstractContextManager[scan.Mapped]:
         path = self.files.path(name)
         if not os.path.getsize(path):
             raise DataError(f"{path}: damaged: see cspool-fsck")
-        return scan.opened(path)
+        return scan.mapped(path)
 
     def _is_there(self, head: Head) -> bool:
         """Tell whether the checkpoint in the log is this one: another may keep what this one does not."""
         records = iter(self.checkpoint)
         for segment in self._segments():
-            if not head.stated < segment.first <= head.epoch:
+            if not head.stated < segment.first <= head.checkpoint_end:
                 continue
             with self._opened(segment.name) as octets:
-                for number, start, end in self._places(octets, segment, head):
+                for number, start, end in self._spans(octets, segment, head):
                     if number == head.stated + 1 and frame.HEADER.unpack_from(octets, start)[3] != self.keep.chain:
                         raise NotAllowed(f"{self.path}: the checkpoint is of another log")
-                    if number <= head.epoch and octets[start + frame.HEADER_SIZE : end] != next(records, None):
+                    if number <= head.checkpoint_end and octets[start + frame.HEADER_SIZE : end] != next(records, None):
                         return False
         return next(records, None) is None
 
@@ -141,15 +142,15 @@ class Compaction:
         found = 0
         for segment in self._segments():
             with self._opened(segment.name) as octets:
-                for number, _, _ in self._places(octets, segment, head):
+                for number, _, _ in self._spans(octets, segment, head):
                     found += self.keep.holds(number)
         wanted = sum(map(len, self.keep.ranges))
         if found != wanted:
             raise DataError(f"{self.path}: {wanted - found:,} of the records to be kept are not here: see cspool-fsck")
 
-    def _places(self, octets: scan.Octets, segment: Segment, head: Head) -> list[tuple[int, int, int]]:
+    def _spans(self, octets: scan.Mapped, segment: Segment, head: Head) -> list[Span]:
         try:
-            return list(scan.places(octets, head.length if segment.length is None else segment.length))
+            return list(scan.spans(octets, head.length if segment.length is None else segment.length))
         except DataError:
             raise DataError(f"{self.files.path(segment.name)}: damaged: see cspool-fsck") from None
 
@@ -171,27 +172,27 @@ class Compaction:
             if index is None:
                 return  # another has been faster
             with self._opened(name) as octets:
-                places = self._places(octets, segments[index], head)
-                kept = [one for one in places if self.keep.holds(one[0])]
+                spans = self._spans(octets, segments[index], head)
+                kept = [one for one in spans if self.keep.holds(one[0])]
                 size = sum(end - start for _, start, end in kept)
-                if sum(end - start for _, start, end in places) - size <= GARBAGE * len(octets):
+                if sum(end - start for _, start, end in spans) - size <= GARBAGE * len(octets):
                     return
-                self._check_sound(octets, places)
+                self._check_sound(octets, spans)
                 segments[index : index + 1] = [self._new_segment(octets, kept)] if kept else []
             os.utime(self.files.path(name), follow_symlinks=False)  # its grace begins
             write_head(self.path, write_list(self.path, head, segments), head)
             if not self.grace:
                 os.unlink(self.files.path(name))
 
-    def _check_sound(self, octets: scan.Octets, places: list[tuple[int, int, int]]) -> None:
+    def _check_sound(self, octets: scan.Mapped, spans: list[Span]) -> None:
         """Stop at damage, be it in what is to be dropped: its number may be what is damaged."""
         sound = scan.header(octets)[0] and all(
-            next(scan.frames(octets, start, end, range(number, number + 1)), None) for number, start, end in places
+            next(scan.frames(octets, start, end, range(number, number + 1)), None) for number, start, end in spans
         )
         if not sound:
             raise DataError(f"{self.path}: a record is damaged: see cspool-fsck")
 
-    def _new_segment(self, octets: scan.Octets, kept: list[tuple[int, int, int]]) -> Segment:
+    def _new_segment(self, octets: scan.Mapped, kept: list[Span]) -> Segment:
         header, _ = scan.header(octets)
         assert header
         copied = b"".join(octets[start:end] for _, start, end in kept)

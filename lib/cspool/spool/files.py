@@ -27,14 +27,14 @@ class Head(NamedTuple):
     list: int  # the segments are listed in the file `segments.<list>`
     digest: bytes  # BLAKE2b-256 of that file
     stated: int = 0  # a checkpoint states the log up to this record; up to it, records may be gone
-    epoch: int = 0  # the number of its last record; the first is behind `stated`
+    checkpoint_end: int = 0  # the number of its last record; the first is behind `stated`
 
     def text(self) -> bytes:
         """Return the head as the octets of its file."""
         return (
             f"cspool-head 1\nspool {self.spool.hex()}\nnext {self.next}\nchain {self.chain.hex()}\n"
-            f"first {self.first}\ncheckpoint {self.stated} {self.epoch}\nsegment {self.segment} {self.length}\n"
-            f"segments {self.list} {self.digest.hex()}\n"
+            f"first {self.first}\ncheckpoint {self.stated} {self.checkpoint_end}\n"
+            f"segment {self.segment} {self.length}\nsegments {self.list} {self.digest.hex()}\n"
         ).encode()
 
     @classmethod
@@ -58,7 +58,7 @@ class Head(NamedTuple):
         except (ValueError, KeyError, IndexError):
             raise DataError(f"{where}: not a head of a spool, or damaged") from None
         # One head has one text, so nothing that we do not understand is passed over.
-        sound = len(head.spool) == 16 and 0 <= head.stated <= head.epoch < head.next < frame.HEAD_NUMBER
+        sound = len(head.spool) == 16 and 0 <= head.stated <= head.checkpoint_end < head.next < frame.HEAD_NUMBER
         if head.text() != text or not sound or not head.stated < head.first <= head.next:
             raise DataError(f"{where}: not a head of a spool, or damaged")
         return head
@@ -187,7 +187,7 @@ class Reader:
         except DataError as error:
             raise TryAgain(str(error)) from None  # for a mail server: keep the mail until it is mended
 
-    def frames(self, after: int, place: frame.Place | None = None) -> tuple[Head, Iterator[bytes]]:
+    def frames(self, after: int, place: frame.Position | None = None) -> tuple[Head, Iterator[bytes]]:
         """Return the head, and as octets all frames it covers that are numbered above `after`.
 
         Where a checkpoint states more than that, its frames come first.
@@ -212,13 +212,13 @@ class Reader:
         except DataError as error:
             raise TryAgain(str(error)) from None
 
-    def _frames(self, head: Head, segments: list[Segment], after: int, place: frame.Place | None) -> Iterator[bytes]:
+    def _frames(self, head: Head, segments: list[Segment], after: int, place: frame.Position | None) -> Iterator[bytes]:
         ends = [segment.first for segment in segments[1:]] + [head.next]
         places = list(zip(segments, ends, strict=False))  # an empty log has an end too
         if after < head.stated:
             # What the checkpoint says is to be known before the records that it keeps. It has segments of its own.
             place = None
-            places.sort(key=lambda one: (not head.stated < one[0].first <= head.epoch, one[0].first))
+            places.sort(key=lambda one: (not head.stated < one[0].first <= head.checkpoint_end, one[0].first))
         for segment, end in places:
             if end - 1 > after:
                 length = head.length if segment.length is None else segment.length

@@ -17,7 +17,7 @@ from .. import disk, frame
 from ..errors import DataError
 from .files import Header
 
-Octets = mmap.mmap
+Mapped = mmap.mmap
 HEADER_LINE_MAX = 512  # octets
 
 
@@ -31,6 +31,14 @@ class Found(NamedTuple):
     end: int
 
 
+class Span(NamedTuple):
+    """A frame that has not been checked: octets `start` to `end` of the file."""
+
+    number: int
+    start: int
+    end: int
+
+
 def header(octets: mmap.mmap) -> tuple[Header | None, int]:
     """Return the header of a segment, and how many octets it takes; None and 0 where there is none."""
     end = octets.find(b"\n", 0, HEADER_LINE_MAX) + 1
@@ -39,21 +47,21 @@ def header(octets: mmap.mmap) -> tuple[Header | None, int]:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[mmap.mmap]:
+def mapped(path: str) -> Iterator[mmap.mmap]:
     """Map a segment into memory, to read. Raises OSError, and ValueError where it is empty."""
     with disk.open_plain(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
         yield octets
 
 
-def places(octets: mmap.mmap, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield number, start and end of each frame of a segment, as its own words say. Raises DataError for nonsense."""
+def spans(octets: mmap.mmap, end: int) -> Iterator[Span]:
+    """Yield the frames of a segment up to `end`, as they say themselves. Raises DataError where they make no sense."""
     _, start = header(octets)
     while start < end <= len(octets):
         length, _, number, _ = frame.HEADER.unpack_from(octets, start) if start + frame.HEADER_SIZE <= end else [0] * 4
         behind = start + frame.HEADER_SIZE + length
         if not length or behind > end:
             break
-        yield number, start, behind
+        yield Span(number, start, behind)
         start = behind
     if start != end:
         raise DataError("damaged")

@@ -1,0 +1,108 @@
+"""The fold: the state that the log alone gives, its commands done one after the other.
+
+It must be the same on all machines, so nothing enters it but the log.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+
+from .. import command
+from ..command import Fields
+from ..octets import with_crlf
+from . import aside, content, schema
+from .layer import Layer, with_flags
+
+FORGET = 30 * 86400  # seconds after which a mail server has given up its retries
+
+
+def trusted(db: sqlite3.Connection) -> dict[bytes, str]:
+    """Return the comments of the hosts that may deliver, by Ed25519 key."""
+    return dict(db.execute("SELECT key, comment FROM trust").fetchall())
+
+
+class Fold(Layer):
+    """The fold as the command in record `number` finds it."""
+
+    prefix = "fold_"
+    subscribed = "fold"
+
+    def __init__(self, db: sqlite3.Connection, number: int) -> None:
+        super().__init__(db)
+        self.number = number
+
+    def deliver(self, fields: Fields, octets: bytes, flags: Iterable[str] = ()) -> None:
+        """Put a delivered message into its mailbox, unless the log has had it before."""
+        octets = with_crlf(octets)
+        message_id = command.delivery_id(fields["mailbox"], octets)
+        if self._was_here(message_id):
+            return
+        mailbox = self._named(fields["mailbox"])
+        if mailbox is None:
+            mailbox = self._create_delivered(fields["mailbox"])
+        key = self._content(message_id, octets, 0)
+        self._insert(message_id, key, fields["date"], mailbox, with_flags("", flags))
+
+    def _create_delivered(self, name: str) -> int:
+        """Create and subscribe the mailbox that a delivery names."""
+        (spool,) = self.db.execute("SELECT spool FROM cursor").fetchone()
+        key = schema.mailbox(self.db, command.delivered_mailbox_id(spool, self.number))
+        self._mark_created(key)
+        self._name(key, name)
+        self._subscribe(name, True)
+        return key
+
+    def checkpoint(self, date: int) -> None:
+        """Note a checkpoint made at `date`, and forget the tombstones that are older than one of 30 days before it."""
+        self.db.execute("INSERT INTO checkpoint VALUES (?, ?)", (self.number, date))
+        query = "SELECT coalesce(max(number), 0) FROM checkpoint WHERE date <= ?"
+        old = self.db.execute(query, (date - FORGET,)).fetchone()
+        self.db.execute("DELETE FROM tombstone WHERE number < ?", old)
+        self.db.execute("DELETE FROM checkpoint WHERE number < ?", old)
+
+    def trust(self, change: Fields) -> None:
+        """Trust a host, and deliver what it has sent so far, each message at its own place in the log."""
+        sender = change["key"]
+        self.db.execute("INSERT OR REPLACE INTO trust VALUES (?, ?, ?)", (sender, change["comment"], self.number))
+        for number in aside.numbers_of(self.db, sender):
+            body = aside.body(self.db, number) or b""
+            aside.remove(self.db, [number])
+            earlier = Fold(self.db, number)
+            earlier.deliver(*command.decode(body))
+            self.touched.update(earlier.touched)
+
+    def distrust(self, change: Fields) -> None:
+        self.db.execute("DELETE FROM trust WHERE key = ?", (change["key"],))
+
+    def user_key(self, change: Fields) -> None:
+        """Make another key that of the user; the next record is the first that it must sign."""
+        self.db.execute("UPDATE cursor SET user = ?", (change["sign"],))
+
+    def discard(self, change: Fields) -> None:
+        """Forget records that were set aside."""
+        aside.remove(self.db, change["numbers"])
+
+    def expunge(self, change: Fields) -> list[bytes]:
+        """Expunge messages, and keep a tombstone for each, so that no retry of its delivery brings it back."""
+        expunged = super().expunge(change)
+        rows = [(message_id, self.number) for message_id in expunged]
+        self.db.executemany("INSERT OR IGNORE INTO tombstone VALUES (?, ?)", rows)
+        return expunged
+
+    def _create(self, key: int, name: str, use: str) -> None:
+        self._mark_created(key)
+        super()._create(key, name, use)
+
+    def _mark_created(self, key: int) -> None:
+        self.db.execute("UPDATE mailbox SET created = 1 WHERE key = ?", (key,))
+
+    def _content(self, message_id: bytes, octets: bytes, offset: int) -> int:
+        found = self.db.execute("SELECT content FROM message WHERE id = ?", (message_id,)).fetchone()
+        if not found:
+            return content.add(self.db, message_id, octets, self.number, offset)
+        content.set_origin(self.db, found[0], self.number, offset)
+        return int(found[0])
+
+    def _found_row(self, message_id: bytes, old: int, key: int, date: int) -> None:
+        """Make content and date of a message what the log says."""
+        self.db.execute("UPDATE message SET content = ?, date = ? WHERE id = ?", (key, date, message_id))
+        content.forget_unused(self.db, old)
