@@ -35,7 +35,7 @@ _STATUS = re.compile(rb"^(status|x-status):[ \t]*(\w*)[ \t]*\r?$", re.IGNORECASE
 _FROM = re.compile(rb">+From ")
 
 
-class Message(NamedTuple):
+class ArchivedMessage(NamedTuple):
     """A message of an archive; `path` names it for people."""
 
     path: str
@@ -45,7 +45,7 @@ class Message(NamedTuple):
     flags: list[str]
 
 
-class Directory:
+class Tree:
     """A Maildir, with its folders below it in either of the two ways, or a directory of files. Raises NoInput."""
 
     def __init__(self, path: str, mailbox: str = "INBOX") -> None:
@@ -56,13 +56,13 @@ class Directory:
         self.folders = sorted(((folder, self._name(folder)) for folder in folders(path)), key=lambda folder: folder[1])
         self.count = sum(len(_files(folder)) for folder, _ in self.folders)
 
-    def __iter__(self) -> Iterator[Message]:
+    def __iter__(self) -> Iterator[ArchivedMessage]:
         for folder, mailbox in self.folders:
             keywords = Keywords(folder)
             for path in _files(folder):
                 found = _read(path)
                 if found:
-                    yield Message(path, *found, mailbox, keywords.flags(path))
+                    yield ArchivedMessage(path, *found, mailbox, keywords.flags(path))
 
     def _name(self, folder: str) -> str:
         relative = os.path.relpath(folder, self.path)
@@ -215,7 +215,7 @@ class Keywords:
 _LETTERS = {flag: letter for letter, flag in MAILDIR_FLAGS.items()}
 
 
-def mbox(stream: BinaryIO, mailbox: str = "INBOX") -> Iterator[Message]:
+def mbox(stream: BinaryIO, mailbox: str = "INBOX") -> Iterator[ArchivedMessage]:
     """Yield the messages of an mbox.
 
     A message begins with a "From " line that says when it came, behind an
@@ -249,7 +249,7 @@ _END = re.compile(rb"(?:\A|\n)\r?\n\Z")
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 
 
-def _message(number: int, message: bytearray, date: int | None, mailbox: str) -> Message:
+def _message(number: int, message: bytearray, date: int | None, mailbox: str) -> ArchivedMessage:
     octets = bytes(message)
     if _END.search(octets, max(0, len(octets) - 4)) and len(octets) <= LIMIT:
         octets = octets[: -2 if octets.endswith(b"\r\n") else -1]  # the empty line is a part of the mbox
@@ -260,7 +260,7 @@ def _message(number: int, message: bytearray, date: int | None, mailbox: str) ->
         for letter, flag in MBOX_FLAGS[name.decode().lower()].items()
         if letter in letters.decode().upper()
     ]
-    return Message(f"message {number}", octets[: LIMIT + 1], date, mailbox, flags)
+    return ArchivedMessage(f"message {number}", octets[: LIMIT + 1], date, mailbox, flags)
 
 
 _FROM_DATE = re.compile(

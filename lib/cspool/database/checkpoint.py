@@ -17,10 +17,10 @@ from .seen import CHAIN_STEP
 
 PART = 4 << 20  # octets of rows that go into one record
 
-Row = list[Any]
+StateRow = list[Any]
 
 
-class Part(NamedTuple):
+class StatePart(NamedTuple):
     """A part of a checkpoint that has been read from the log; `rows` only while it is loaded."""
 
     number: int
@@ -113,7 +113,7 @@ def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
     )
 
 
-def read_rows(octets: bytes) -> Iterator[Row]:
+def read_rows(octets: bytes) -> Iterator[StateRow]:
     """Yield the rows of a part: the kind, and its columns with hex as octets. Raises DataError if it is none."""
     for line in octets.splitlines():
         try:
@@ -170,7 +170,7 @@ def note_compacted(db: sqlite3.Connection) -> None:
 # Parts that have been read
 
 
-def add_part(db: sqlite3.Connection, part: Part) -> None:
+def add_part(db: sqlite3.Connection, part: StatePart) -> None:
     """Note a part."""
     db.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?)", part)
 

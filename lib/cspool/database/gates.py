@@ -14,7 +14,7 @@ from ..frame import Frame
 from ..keys import SecretKey
 from ..record import Opened
 from . import aside, checkpoint, outbox
-from .checkpoint import Part
+from .checkpoint import StatePart
 from .fold import Fold
 from .outbox import LastChange
 from .seen import Seen
@@ -99,7 +99,7 @@ class Gates:
             self._change(entry)
         elif kind == "checkpoint-part":
             body_hash = command.body_hash(entry.opened.body)
-            checkpoint.add_part(self.db, Part(entry.number, body_hash, entry.size, None))
+            checkpoint.add_part(self.db, StatePart(entry.number, body_hash, entry.size, None))
             return False
         elif kind == "checkpoint":
             self._checkpoint(entry)

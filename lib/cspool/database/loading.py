@@ -21,7 +21,7 @@ from ..octets import with_crlf
 from ..record import Opened
 from ..spool.files import Head
 from . import aside, checkpoint, content, outbox, schema, seen
-from .checkpoint import Part, Row
+from .checkpoint import StatePart, StateRow
 from .fold import Fold
 from .outbox import LastChange
 from .seen import Seen
@@ -79,7 +79,7 @@ class Loading:
         is_last = one.number == self.checkpoint_end
         opened, fields, octets = self._open_part(one, "checkpoint" if is_last else "checkpoint-part")
         body_hash = command.body_hash(opened.body)
-        checkpoint.add_part(self.db, Part(one.number, body_hash, frame.HEADER_SIZE + len(one.record), octets))
+        checkpoint.add_part(self.db, StatePart(one.number, body_hash, frame.HEADER_SIZE + len(one.record), octets))
         if is_last:
             self._check_last(opened.sender, fields)
             self._check_rows(opened.sender)
@@ -131,7 +131,7 @@ class Loading:
         if known:
             raise Contradiction(f"{self.name} does not know of devices that have been seen")
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[StateRow]:
         query = "SELECT body FROM part WHERE number < ? ORDER BY number"
         for (octets,) in self.db.execute(query, (self.checkpoint_end,)):
             try:
@@ -284,7 +284,7 @@ class _Replacement:
             "message": self._message,
         }
 
-    def run(self, rows: Iterator[Row]) -> Iterator[list[bytes]]:
+    def run(self, rows: Iterator[StateRow]) -> Iterator[list[bytes]]:
         db = self.db
         db.execute("CREATE TEMP TABLE IF NOT EXISTS stated (id BLOB PRIMARY KEY) WITHOUT ROWID")
         db.execute("UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', created = 0")

@@ -146,7 +146,7 @@ def lost(db: sqlite3.Connection, after: int = 0) -> list[Lost]:
     return [Lost(*row) for row in db.execute(query, (after,))]
 
 
-class Progress(NamedTuple):
+class LogProgress(NamedTuple):
     """How far the log has been applied, for people: record numbers, and a time in seconds since 1970."""
 
     applied: int
@@ -154,9 +154,9 @@ class Progress(NamedTuple):
     synced: int | None  # when all there was had been applied; None for never
 
 
-def progress(db: sqlite3.Connection) -> Progress:
+def progress(db: sqlite3.Connection) -> LogProgress:
     """Return how far the log has been applied, and how far it is known to go."""
-    return Progress(*db.execute("SELECT number, log_end, synced FROM cursor").fetchone())
+    return LogProgress(*db.execute("SELECT number, log_end, synced FROM cursor").fetchone())
 
 
 def check_all_applied(db: sqlite3.Connection) -> None:

@@ -18,7 +18,7 @@ from . import content, outbox, schema
 from .layer import Layer
 
 
-class Row(NamedTuple):
+class Shown(NamedTuple):
     """A message as IMAP saw it before the transaction; all None where it did not."""
 
     mailbox: int | None
@@ -34,7 +34,7 @@ class View(Layer):
 
     def __init__(self, db: sqlite3.Connection) -> None:
         super().__init__(db)
-        self.before: dict[bytes, Row] = {}  # of each message that was touched
+        self.before: dict[bytes, Shown] = {}  # of each message that was touched
         # A UID belongs to one mailbox; settle gives it back to a message that returns there.
         self._put = (
             "UPDATE message SET uid = CASE WHEN mailbox = :mailbox THEN uid END,"
@@ -65,7 +65,7 @@ class View(Layer):
         query = "SELECT key, content, fold_mailbox, mailbox, flags, uid FROM message WHERE id = ?"
         for message_id, before in self.before.items():
             key, content_key, fold_mailbox, *row = self.db.execute(query, (message_id,)).fetchone()
-            now = Row(*row)
+            now = Shown(*row)
             if now.mailbox == before.mailbox:
                 self._settle_flags(key, before, now, modseq, changed)
             else:
@@ -78,7 +78,7 @@ class View(Layer):
         if changed:
             self.db.execute("UPDATE cursor SET modseq = ?", (modseq,))
 
-    def _settle_flags(self, key: int, before: Row, now: Row, modseq: int, changed: set[int]) -> None:
+    def _settle_flags(self, key: int, before: Shown, now: Shown, modseq: int, changed: set[int]) -> None:
         """Settle a message that is where it was: it keeps its UID, and has a new MODSEQ if its flags are others."""
         if now.mailbox is not None and now.flags != before.flags:
             changed.add(now.mailbox)
@@ -87,7 +87,7 @@ class View(Layer):
             self.db.execute("UPDATE message SET uid = ? WHERE key = ?", (before.uid, key))
 
     def _settle_move(
-        self, key: int, before: Row, now: Row, modseq: int, changed: set[int], arrivals: "_Arrivals"
+        self, key: int, before: Shown, now: Shown, modseq: int, changed: set[int], arrivals: "_Arrivals"
     ) -> None:
         """Settle a message that has left a mailbox, come into one, or both."""
         if before.mailbox is not None:
@@ -101,7 +101,7 @@ class View(Layer):
     def _remember(self, message_id: bytes) -> None:
         if message_id not in self.before:
             row = "SELECT mailbox, flags, uid FROM message WHERE id = ?"
-            self.before[message_id] = Row(*(self.db.execute(row, (message_id,)).fetchone() or (None, None, None)))
+            self.before[message_id] = Shown(*(self.db.execute(row, (message_id,)).fetchone() or (None, None, None)))
 
     # The layer
 
@@ -147,7 +147,7 @@ class Mailbox(NamedTuple):
     unseen: int
 
 
-class Message(NamedTuple):
+class Listed(NamedTuple):
     """A message in a mailbox: its permanent id, the key of its content, INTERNALDATE in seconds since 1970, flags."""
 
     id: bytes
@@ -171,14 +171,14 @@ def names(db: sqlite3.Connection) -> list[str]:
     return [name for (name,) in db.execute("SELECT name FROM mailbox WHERE name NOTNULL")]
 
 
-def messages(db: sqlite3.Connection, mailbox: str) -> Iterator[Message]:
+def messages(db: sqlite3.Connection, mailbox: str) -> Iterator[Listed]:
     """Yield the messages of a mailbox, by name, in the order of their UIDs."""
     query = (
         "SELECT message.id, content, date, flags FROM message JOIN mailbox ON mailbox.key = mailbox"
         " WHERE name = ? ORDER BY uid"
     )
     for message_id, content_key, date, flags in db.execute(query, (mailbox,)):
-        yield Message(message_id, content_key, date, flags.split())
+        yield Listed(message_id, content_key, date, flags.split())
 
 
 def refresh(db: sqlite3.Connection, folded: Iterable[bytes]) -> None:

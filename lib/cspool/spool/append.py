@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 from .. import disk, frame
 from ..errors import CannotCreate, OverQuota, TryAgain, reason
-from .files import Directory, Head, Header, Reader, Segment, digest
+from .files import Head, Header, Reader, Segment, SpoolDirectory, digest
 
 ROTATE = 16 << 20  # octets after which a segment is closed
 LIST = re.compile(r"segments\.(\d{1,19})")  # names of the files of a spool
@@ -50,7 +50,7 @@ class Spool:
     """A spool in a local directory, to append to. Raises TryAgain when there is none at `path`."""
 
     def __init__(self, path: str) -> None:
-        self.files = Directory(path)
+        self.files = SpoolDirectory(path)
         self.reader = Reader(self.files)
         self.path = path
 

@@ -21,7 +21,7 @@ from ..errors import DataError, NotAllowed, TryAgain
 from . import append, scan
 from .append import LIST, LOG, Writer, locked, write_head, write_list
 from .batch import Records
-from .files import Directory, Head, Reader, Segment
+from .files import Head, Reader, Segment, SpoolDirectory
 from .scan import Span
 
 GARBAGE = 0.05  # of the octets of a segment; with less it stays as it is
@@ -85,7 +85,7 @@ class Compaction:
         self.keep = keep
         self.checkpoint = checkpoint
         self.grace = grace
-        self.files = Directory(path)
+        self.files = SpoolDirectory(path)
         self.reader = Reader(self.files)
 
     def run(self) -> None:
@@ -201,7 +201,7 @@ class Compaction:
 
 def remove_old(path: str, grace: float) -> None:
     """Remove the segments and lists of a spool that its head does not name, if they are older than `grace` seconds."""
-    files = Directory(path)
+    files = SpoolDirectory(path)
     with locked(path):
         head = Reader(files).head()
         named = {segment.name for segment in Reader(files).segments(head)}

@@ -139,7 +139,7 @@ class Files(Protocol):
         """Yield the octets of a file from `start` to `end`. Raises as `read`, and TryAgain where some are missing."""
 
 
-class Directory:
+class SpoolDirectory:
     """The files of a spool in a local directory. Raises TryAgain when there is no spool at `path`."""
 
     def __init__(self, path: str) -> None:

@@ -55,7 +55,7 @@ class Refusal(Exception):
         self.headers = headers
 
 
-class Connection(BaseHTTPRequestHandler):
+class HttpConnection(BaseHTTPRequestHandler):
     """Serves one connection until it ends; `client_address` is for the log."""
 
     protocol_version = "HTTP/1.1"
@@ -286,7 +286,7 @@ class Connection(BaseHTTPRequestHandler):
 class _Timed(io.RawIOBase):
     """What a connection receives, for as long as its deadline allows. Raises TimeoutError."""
 
-    def __init__(self, handler: Connection) -> None:
+    def __init__(self, handler: HttpConnection) -> None:
         self.handler = handler
 
     def readable(self) -> bool:

@@ -21,7 +21,7 @@ Mapped = mmap.mmap
 HEADER_LINE_MAX = 512  # octets
 
 
-class Found(NamedTuple):
+class WholeFrame(NamedTuple):
     """A frame in a segment: octets `start` to `end` of the file."""
 
     number: int
@@ -67,7 +67,7 @@ def spans(octets: mmap.mmap, end: int) -> Iterator[Span]:
         raise DataError("damaged")
 
 
-def frames(octets: mmap.mmap, start: int, end: int, numbers: range) -> Iterator[Found]:
+def frames(octets: mmap.mmap, start: int, end: int, numbers: range) -> Iterator[WholeFrame]:
     """Yield the frames from `start` to `end` that have a good checksum and one of these numbers, in order."""
     position = start
     while position < end and numbers:
@@ -79,7 +79,7 @@ def frames(octets: mmap.mmap, start: int, end: int, numbers: range) -> Iterator[
         position, numbers = found.end, range(found.number + 1, numbers.stop)
 
 
-def _frame(octets: mmap.mmap, start: int, end: int, numbers: range) -> Found | None:
+def _frame(octets: mmap.mmap, start: int, end: int, numbers: range) -> WholeFrame | None:
     """Return the frame that begins there, None where there is none, or a damaged one."""
     body = start + frame.HEADER_SIZE
     if body > end:
@@ -90,7 +90,7 @@ def _frame(octets: mmap.mmap, start: int, end: int, numbers: range) -> Found | N
     record = octets[body : body + length]
     if zlib.crc32(record, zlib.crc32(octets[start + 8 : body])) != crc:
         return None
-    return Found(number, chain, frame.next_chain(chain, number, record), start, body + length)
+    return WholeFrame(number, chain, frame.next_chain(chain, number, record), start, body + length)
 
 
 def _next(octets: mmap.mmap, position: int, end: int, numbers: range) -> int:

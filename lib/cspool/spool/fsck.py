@@ -1,0 +1,316 @@
+"""Checking a spool without believing anything in it, and making a sound one of what is sound: for cspool-fsck.
+
+A frame is sound if scan.py finds it whole, and if the chain in the next frame,
+or in `head`, speaks of its record. Nothing is removed or written over.
+"""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from .. import disk, frame
+from ..errors import DataError
+from . import append, scan
+from .append import LIST, LOG, generation
+from .files import Head, Header, Segment, digest, parse_list
+from .scan import Mapped, WholeFrame
+
+
+class Run(NamedTuple):
+    """Sound frames that follow each other in a segment without damage between them."""
+
+    segment: int  # its index in the list
+    first: WholeFrame
+    last: WholeFrame
+    frames: int
+
+
+class Checkpoint(NamedTuple):
+    """The last number that a checkpoint states, and that of its own last record; 0 and 0 for none."""
+
+    stated: int
+    end: int
+
+
+class SpoolCheck:
+    """What is in the spool at `path`, and what is wrong with it. Raises DataError where nothing says which it is.
+
+    `problems` has a line for each. `head` and `segments` are mended as far as
+    the rest of the spool says what they must be.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.problems: list[str] = []
+        self._check_rights()
+        self.head = self._read_head()
+        self.id = self._read_id()
+        self.segments = self._read_list()
+        self.checkpoint = self._find_checkpoint()
+        self.damaged: dict[int, str] = {}  # why a segment cannot stay as it is, by index
+        self.counts: Counter[int] = Counter()  # sound frames, by index of their segment
+        self.runs: list[Run] = []
+        self.lost: list[range] = []  # numbers that have no sound frame, and of which the head does not say so
+        self._read_frames()
+        # Which records a checkpoint keeps is not known here, but how many are in a segment.
+        self.kept_lost = sum(
+            max(0, (segment.frames or 0) - self.counts[index])
+            for index, segment in enumerate(self.segments)
+            if segment.first <= self.checkpoint.stated
+        )
+        if self.kept_lost:
+            self._say(f"{self.kept_lost} of the records before record {self.checkpoint.stated + 1}: damaged or missing")
+        for index, reason in self.damaged.items():
+            self._say(f"{self.segments[index].name}: {reason}")
+
+    def lost_records(self) -> list[str]:
+        """Return how messages name what is lost."""
+        kept = f"{self.kept_lost} of the records before record {self.checkpoint.stated + 1}"
+        return [kept] * bool(self.kept_lost) + [span(numbers) for numbers in self.lost]
+
+    def _say(self, problem: str) -> None:
+        self.problems.append(problem)
+
+    # The small files
+
+    def _read(self, name: str) -> bytes:
+        """Return a small file, or nothing where there is none that can be read."""
+        with suppress(OSError), disk.open_plain(os.path.join(self.path, name)) as file:
+            return file.read()
+        return b""
+
+    def _check_rights(self) -> None:
+        owner = os.stat(self.path).st_uid
+        for entry in [*os.scandir(self.path)]:
+            status = entry.stat(follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                self._say(f"{entry.name}: not a plain file")
+            elif status.st_uid != owner:
+                self._say(f"{entry.name}: belongs to another user than the directory")
+            elif status.st_mode & stat.S_IWOTH:
+                self._say(f"{entry.name}: everybody may write to it")
+        if os.stat(self.path).st_mode & stat.S_IWOTH:
+            self._say("everybody may write to the directory")
+
+    def _read_head(self) -> Head | None:
+        try:
+            return Head.parse(self._read("head"), "head")
+        except DataError:
+            self._say("head: missing or damaged")
+            return None
+
+    def _read_id(self) -> bytes:
+        words = self._read("format").decode("ascii", "replace").split()
+        given = words[2] if words[:2] == ["cspool-spool", "1"] and len(words) == 3 else None
+        if given and self.head and given != self.head.spool.hex() and self._all_segments_are_of(given):
+            self._say("head: it is of another spool")
+            self.head = self.head._replace(spool=bytes.fromhex(given))
+        elif not given or (self.head and given != self.head.spool.hex()):
+            self._say("format: missing, damaged, or of another spool")
+        if self.head:
+            return self.head.spool
+        if given:
+            return bytes.fromhex(given)
+        raise DataError(f"{self.path}: no spool here, or nothing is left that says which (format, head)")
+
+    def _all_segments_are_of(self, spool: str) -> bool:
+        headers = [self._header(name) for name in filter(LOG.fullmatch, os.listdir(self.path))]
+        return {header.spool.hex() for header in headers if header} == {spool}
+
+    def _header(self, name: str) -> Header | None:
+        with suppress(OSError, ValueError), scan.mapped(os.path.join(self.path, name)) as octets:
+            return scan.header(octets)[0]
+        return None
+
+    def _read_list(self) -> list[Segment]:
+        """Return the segments: those of the list that head names, or else what older lists and the names say."""
+        if self.head:
+            name = f"segments.{self.head.list}"
+            with suppress(DataError):
+                return parse_list(self._read(name), name, self.head.digest)
+            with suppress(DataError):
+                newer = Head.parse(self._read("head"), "head")
+                if newer != self.head:  # appends came in between, and the list is gone
+                    self.head = newer
+                    return self._read_list()
+            self._say(f"{name}: missing or damaged")
+        return self._guess_list()
+
+    def _guess_list(self) -> list[Segment]:
+        """Return the segments of the newest list that is whole, and behind them those that are in no list."""
+        names = os.listdir(self.path)
+        listed: dict[int, str] = {}
+        for number in sorted((int(found[1]) for found in map(LIST.fullmatch, names) if found), reverse=True):
+            with suppress(DataError):
+                old = [one.name for one in parse_list(self._read(f"segments.{number}"), "list")]
+                if set(old) <= set(filter(LOG.fullmatch, names)):
+                    listed = {int(name[:20]): name for name in old}
+                    break
+        last = max(listed, default=0)
+        # Of several that begin with the same number, the last generation.
+        newer = [name for name in sorted(filter(LOG.fullmatch, names), key=generation) if int(name[:20]) > last]
+        listed |= {int(name[:20]): name for name in newer}
+        return [Segment(listed[first], None, None) for first in sorted(listed)]
+
+    def _find_checkpoint(self) -> Checkpoint:
+        """Return the checkpoint that head names; where that is not there, mend head after what the segments say."""
+        if not self.head:
+            return self._last_checkpoint()
+        if self.head.checkpoint_end and not self._has_checkpoint(self.head):
+            found = self._last_checkpoint()
+            if 0 < found.end < self.head.next:  # else the one that it names has been lost
+                self._say("head: it speaks of another checkpoint than there is")
+                self.head = self.head._replace(stated=found.stated, checkpoint_end=found.end)
+        return Checkpoint(self.head.stated, self.head.checkpoint_end)
+
+    def _has_checkpoint(self, head: Head) -> bool:
+        """Return whether there is a segment for the checkpoint that a head names, with no other word in its header."""
+        for segment in self.segments:
+            if segment.first == head.stated + 1:
+                header = self._header(segment.name)
+                return not header or header.checkpoint == head.checkpoint_end - head.stated
+        return False
+
+    def _last_checkpoint(self) -> Checkpoint:
+        """Return the last checkpoint that the header of a segment speaks of."""
+        for segment in reversed(self.segments):
+            header = self._header(segment.name)
+            if header and header.checkpoint:
+                return Checkpoint(header.first - 1, header.first + header.checkpoint - 1)
+        return Checkpoint(0, 0)
+
+    # The frames
+
+    def _read_frames(self) -> None:
+        """Fill counts, runs and lost."""
+        expected = 1
+        for index, found in self._sound():
+            self._note_gap(range(expected, found.number))
+            last = self.runs[-1] if self.runs else None
+            if last and last.segment == index and last.last.end == found.start:
+                self.runs[-1] = last._replace(last=found, frames=last.frames + 1)
+            else:
+                self.runs.append(Run(index, found, found, 1))
+            expected = found.number + 1
+            self.counts[index] += 1
+        if self.head:
+            self._note_gap(range(expected, self.head.next))
+
+    def _note_gap(self, gap: range) -> None:
+        """Note that these numbers have no sound frame, without those that the head gives up."""
+        given_up = self.head.first if self.head else self.checkpoint.stated + 1
+        gap = range(max(gap.start, given_up), gap.stop)
+        if gap:
+            self._say(f"{span(gap)}: damaged or missing")
+            self.lost.append(gap)
+
+    def _sound(self) -> Iterator[tuple[int, WholeFrame]]:
+        """Yield (index of its segment, frame) for each frame whose record is the one that the next chain speaks of."""
+        before: tuple[int, WholeFrame] | None = None  # waits for what the next frame says of it
+        for index, found in self._whole():
+            if found.number == 1 and found.chain != frame.first_chain(self.id):
+                self.damaged[index] = "of another log"
+            elif before is None or found.number != before[1].number + 1 or found.chain == before[1].after:
+                if before:
+                    yield before
+                before = index, found
+            elif self.head:  # one of the two is not of this log; the end that head names speaks for the later one
+                self.damaged[before[0]] = "altered"
+                before = index, found
+            else:
+                self.damaged[index] = "altered"
+        if before:
+            self._check_end(before[1])
+            yield before
+
+    def _check_end(self, last: WholeFrame) -> None:
+        """Mend a head that does not go with the last frame: the frame has a checksum, and head has none."""
+        if self.head and last.number == self.head.next - 1 and last.after != self.head.chain:
+            self._say("head: it does not go with the last record")
+            self.head = self.head._replace(chain=last.after)
+
+    def _whole(self) -> Iterator[tuple[int, WholeFrame]]:
+        """Yield (index of its segment, frame) for each frame with a good checksum, by number."""
+        expected, stop = 1, self.head.next if self.head else frame.HEAD_NUMBER
+        for index, segment in enumerate(self.segments):
+            following = self.segments[index + 1].first if index + 1 < len(self.segments) else stop
+            try:
+                with scan.mapped(os.path.join(self.path, segment.name)) as octets:
+                    for found in self._whole_of(index, octets, range(expected, following)):
+                        expected = found.number + 1
+                        yield index, found
+            except (OSError, ValueError):
+                self.damaged[index] = "missing, or cannot be read"
+
+    def _whole_of(self, index: int, octets: Mapped, numbers: range) -> Iterator[WholeFrame]:
+        segment = self.segments[index]
+        length = self.head.length if self.head and segment.name == self.head.segment else segment.length
+        header, position = scan.header(octets)
+        if not header or (self.id, segment.first) != header[:2]:
+            self.damaged[index] = "its header is damaged"
+        if length is not None and length > len(octets):
+            self.damaged[index] = "shorter than it was"
+        end = min(length or len(octets), len(octets))
+        for found in scan.frames(octets, position, end, numbers):
+            if found.start != position:
+                self.damaged.setdefault(index, "damaged")
+            position = found.end
+            yield found
+        if position != end and length is not None:  # else nothing says where it ended
+            self.damaged.setdefault(index, "damaged")
+
+
+def span(numbers: range) -> str:
+    """Return how messages name a range of records."""
+    return frame.records(numbers.start, numbers.stop - 1)
+
+
+def repair(check: SpoolCheck) -> list[str]:
+    """Make a sound spool of what is sound; return the names of the segments that are kept for what is damaged in them.
+
+    A segment with damage in it is written anew; a list and a head name what
+    is sound. A reader sees either spool. The caller holds the lock.
+    """
+    path, head = check.path, check.head
+    rows = [row for index in range(len(check.segments)) for row in _rows(check, index)]
+    last = check.runs[-1].last if check.runs else None
+    found = (last.number + 1, last.after) if last else (1, frame.first_chain(check.id))
+    next_, chain = (head.next, head.chain) if head else found
+    if next_ > found[0]:
+        rows.append(_new_segment(check, next_, chain, 0, b""))  # for what is to come, behind what is lost
+    segment = rows[-1] if rows else Segment("-", 0, 0)
+    rows[-1:] = [Segment(segment.name, None, None)] * len(rows[-1:])
+    text = "".join(row.line() for row in rows).encode()
+    number = 1 + max(int(old[1]) for old in map(LIST.fullmatch, ["segments.0", *os.listdir(path)]) if old)
+    checkpoint = check.checkpoint if check.checkpoint.end < next_ else Checkpoint(0, 0)
+    first = max([head.first if head else checkpoint.stated + 1, *(lost.stop for lost in check.lost)])
+    disk.replace(os.path.join(path, f"segments.{number}"), text)
+    new = Head(
+        check.id, next_, chain, first, segment.name, segment.length or 0, number, digest(text), *checkpoint
+    )  # fmt: skip
+    disk.replace(os.path.join(path, "head"), new.text())
+    disk.replace(os.path.join(path, "format"), f"cspool-spool 1 {check.id.hex()}\n".encode())
+    names = [check.segments[index].name for index in sorted(check.damaged)]
+    return [name for name in names if os.path.exists(os.path.join(path, name))]
+
+
+def _rows(check: SpoolCheck, index: int) -> Iterator[Segment]:
+    """Yield what the list is to say of a segment; one with damage in it becomes a new one for each run."""
+    path = os.path.join(check.path, check.segments[index].name)
+    for _, first, last, frames in (run for run in check.runs if run.segment == index):
+        if index in check.damaged:
+            with scan.mapped(path) as octets:
+                yield _new_segment(check, first.number, first.chain, frames, octets[first.start : last.end])
+        else:
+            disk.sync_file(path)
+            yield Segment(check.segments[index].name, frames, last.end)
+
+
+def _new_segment(check: SpoolCheck, first: int, chain: bytes, frames: int, octets: bytes) -> Segment:
+    """Write a segment; its header speaks of the checkpoint if that begins there."""
+    stated, end = check.checkpoint
+    checkpoint = end - stated if first == stated + 1 else 0
+    return append.new_segment(check.path, Header(check.id, first, chain, 0, checkpoint), frames, octets)
