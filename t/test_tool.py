@@ -7,8 +7,9 @@ from pathlib import Path
 
 import docopt
 import pytest
+from cspool import usage
 from cspool.errors import Failure
-from cspool.tool import Progress, complain, with_docopt, without_options
+from cspool.tool import Progress, complain, without_options
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,7 +119,7 @@ def usage_of(tool):
     ],
 )
 def test_two_dashes_end_the_options(tool, words, expected):
-    assert expected.items() <= with_docopt(usage_of(tool), words).items()
+    assert expected.items() <= usage.read(usage_of(tool), words).items()
 
 
 @pytest.mark.parametrize(
@@ -134,5 +135,5 @@ def test_two_dashes_end_the_options(tool, words, expected):
 )
 def test_what_is_wrong_with_a_command_line(tool, words, said):
     with pytest.raises(Failure) as failure:
-        with_docopt(usage_of(tool), words)
+        usage.read(usage_of(tool), words)
     assert (failure.value.code, str(failure.value)) == (64, said)

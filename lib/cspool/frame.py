@@ -1,10 +1,11 @@
-"""Frames, streams of them, and the chain over a log: cspool-record(5) and cspool-spool(5).
+"""Frames, streams of frames, and the chain over a log, as cspool-record(5) defines them.
 
     frame = length u32 | CRC-32 u32 | number u64 | chain before it (32) | record
 
-All integers are big-endian. The CRC covers number, chain and record, and
-catches what a bad disk or cable does; the chain catches what a bad operator
-does. Number and chain are zero in a frame that no log has taken in yet.
+Integers are unsigned and big-endian; sizes in parentheses are octets. The
+length is that of the record. The CRC covers number, chain and record. It
+detects a bad disk or cable; the chain detects a bad operator. Number and chain
+are zero in a frame that is in no log.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import select
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple, Protocol
 
 from .errors import DataError, TryAgain
 
@@ -24,8 +25,15 @@ HEAD_NUMBER = 2**64 - 1  # marks the head frame, whose record is the text of `he
 KEEP_NUMBER = 2**64 - 2  # marks the frame with the keep list that comes with a checkpoint (compact.py)
 UNCHAINED = bytes(32)
 
-SMALL = 1 << 20  # a record up to here is read at one go; see read_exactly
-PATIENCE = 0.05  # seconds without input after which a reader must let go of what it holds
+SMALL = 1 << 20  # octets; a longer record is read in pieces of this size: see read_exactly
+PATIENCE = 0.05  # seconds without input after which a reader must release its locks
+
+
+class Stream(Protocol):
+    """Something to read octets from."""
+
+    def read(self, length: int, /) -> bytes:
+        """Return this many octets, or fewer at the end."""
 
 
 class Frame(NamedTuple):
@@ -37,14 +45,18 @@ class Frame(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where in a log a frame begins."""
+    """The position in a log at which a frame begins."""
 
     segment: str  # name
     offset: int  # octets into it
 
 
 class Input:
-    """Octets from a file descriptor; before each read `pause` is called, and told whether that has to wait."""
+    """Octets from a file descriptor.
+
+    `pause` is called before each read, with True if PATIENCE seconds have
+    passed without input, so that the read is going to block.
+    """
 
     def __init__(self, fd: int, pause: Callable[[bool], None]) -> None:
         self.fd = fd
@@ -76,38 +88,40 @@ class Input:
 
 
 def records(first: int, last: int) -> str:
-    """Return how messages name the records from `first` to `last`."""
+    """Return the name of the records `first` to `last` in messages."""
     return f"record {last}" if first == last else f"records {first} to {last}"
 
 
 def encode(record: bytes, number: int = 0, chain: bytes = UNCHAINED) -> bytes:
-    """Return the frame of `record` as octets."""
+    """Return the octets of the frame of `record`; `chain` is h(number - 1)."""
     covered = struct.pack(">Q32s", number, chain)
     return HEADER.pack(len(record), zlib.crc32(record, zlib.crc32(covered)), number, chain) + record
 
 
 def encode_head(text: bytes) -> bytes:
-    """Return the head frame: what a stream read from a spool begins with."""
+    """Return the head frame, with which a stream that was read from a spool begins; `text` is that of `head`."""
     return encode(text, HEAD_NUMBER)
 
 
 def encode_keep(text: bytes) -> bytes:
-    """Return the keep frame: what a checkpoint begins with on its way to a spool."""
+    """Return the keep frame, with which a checkpoint sent to a spool begins; `text` is the keep list."""
     return encode(text, KEEP_NUMBER)
 
 
 def encode_end(count: int) -> bytes:
-    """Return the end frame of a stream in which `count` frames came before it."""
+    """Return the end frame of a stream of `count` other frames."""
     return encode(b"", count)
 
 
-def read(stream: BinaryIO | Input, name: str = "standard input", limit: int = LIMIT) -> Iterator[Frame]:
-    """Yield the frames of a whole stream in order, without its end frame.
+def read(stream: Stream, name: str = "standard input", limit: int = LIMIT) -> Iterator[Frame]:
+    """Yield the frames of a stream in order, except its end frame.
 
-    What has been yielded is sound, each frame by itself. Raises TryAgain when
-    the stream ends before its end frame, for then its writer died; DataError
-    when it is not a stream, a frame is damaged, longer than `limit` octets or
-    missing, or something follows the end frame.
+    Each frame that is yielded has the right checksum; whether the stream is
+    complete is known only at its end. Raises TryAgain when it ends before its
+    end frame, because its writer died. Raises DataError when it is not a
+    stream, a frame is damaged or missing, a record is longer than `limit`
+    octets, or something follows the end frame. `name` is that of the stream in
+    messages.
     """
     count = 0
     while True:
@@ -141,12 +155,11 @@ def _cut(name: str, count: int) -> TryAgain:
     return TryAgain(f"{name}: cut off after frame {count}")
 
 
-def read_exactly(stream: BinaryIO | Input, length: int) -> bytes:
+def read_exactly(stream: Stream, length: int) -> bytes:
     """Return `length` octets, or fewer at end of file.
 
-    A length that somebody claims must not cost memory before the octets are
-    there: a buffered read allocates what it is asked for, so long ones are
-    read in pieces.
+    A buffered read allocates as much memory as it is asked for. Long reads are
+    done in pieces, so that a false length in a frame cannot use up memory.
     """
     if length <= SMALL:
         return stream.read(length)
@@ -171,10 +184,10 @@ def next_chain(chain: bytes, number: int, record: bytes) -> bytes:
 
 
 def chain_behind(one: Frame) -> bytes:
-    """Return h(n) of a frame that is in a log."""
+    """Return h(n), the chain after the frame of record n."""
     return next_chain(one.chain, one.number, one.record)
 
 
 def record_hash(record: bytes) -> bytes:
-    """Return the hash by which a checkpoint knows a record."""
+    """Return the BLAKE2b-256 (32 octets) by which a checkpoint identifies a record."""
     return hashlib.blake2b(record, digest_size=32).digest()

@@ -1,12 +1,16 @@
-"""Running others of our tools, which lie beside the one that runs."""
+"""Running others of our tools, which lie beside the one that runs: one alone, or two in a pipe."""
 
 import io
 import os
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-from . import frame
-from .errors import TryAgain
+from . import frame, record
+from .errors import DataError, TryAgain
+from .keys import SecretKey
 from .spool.files import Head
 
 DIRECTORY = os.path.dirname(os.path.realpath(sys.argv[0]))
@@ -22,6 +26,123 @@ def head(spool: str) -> Head:
     command = [path("cspool-fetch"), f"--after={2**62}", spool]
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").splitlines()
-        raise TryAgain(lines[-1].removeprefix("cspool-fetch: ") if lines else "cspool-fetch failed")
+        raise TryAgain(last_line(done.stderr, "cspool-fetch"))
     return Head.parse(next(frame.read(io.BytesIO(done.stdout), spool)).record, spool)
+
+
+def run(command: list[str], **files: Any) -> "subprocess.CompletedProcess[bytes]":
+    """Run a command, one of our tools or another, and wait for it."""
+    ours = path(command[0])
+    return subprocess.run([ours if os.path.exists(ours) else command[0], *command[1:]], check=False, **files)
+
+
+def opens_something(spool: str, own: list[SecretKey]) -> bool:
+    """Return whether one of these keys opens a record of a spool, or there is none in it. Raises TryAgain."""
+    command = [path("cspool-fetch"), "--after=0", spool]
+    fetch = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    assert fetch.stdout
+    is_empty = True
+    with fetch.stdout as stream:
+        try:
+            for one in frame.read(stream, spool):
+                if one.number != frame.HEAD_NUMBER:
+                    is_empty = False
+                    with suppress(DataError):
+                        record.open_with_any(own, one.record)
+                        return True
+        except TryAgain:
+            raise TryAgain(f"{spool}: cannot be read") from None
+        finally:
+            fetch.terminate()
+            fetch.wait()
+    return is_empty
+
+
+def last_line(said: bytes, name: str) -> str:
+    """Return the last line that a tool has said on standard error, without its name."""
+    lines = said.decode("utf-8", "replace").splitlines()
+    return lines[-1].removeprefix(f"{name}: ") if lines else f"{name} failed"
+
+
+class Outcome(NamedTuple):
+    """How a pipe has ended."""
+
+    code: int
+    lines: list[str]  # about a failure, without those that have been read before
+    lines_code: int  # the exit code of the tool that has said them
+
+
+class Pipe:
+    """Two of our tools, a writer and a reader, in a pipe. A context manager, which ends both.
+
+    What they say on standard error is kept until it is clear whose failure it
+    was. `passphrase`, if there is one, is what they unlock the key with.
+    """
+
+    def __init__(self, writer: list[str], reader: list[str], passphrase: bytes | None = None) -> None:
+        self._passphrase = passphrase
+        self._logs = [tempfile.TemporaryFile("w+", errors="replace") for _ in range(2)]
+        self._read = [0, 0]  # how far, into each log
+        first = self._start(writer, 0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        assert first.stdout
+        second = self._start(reader, 1, stdin=first.stdout)
+        first.stdout.close()
+        self._stages = [first, second]
+
+    def _start(self, command: list[str], stage: int, **files: Any) -> "subprocess.Popen[bytes]":
+        environment = dict(os.environ)
+        passed: list[int] = []
+        if self._passphrase is not None:
+            # Each gets it by a pipe of its own, which no other process can read.
+            out, into = os.pipe()
+            os.write(into, self._passphrase + b"\n")
+            os.close(into)
+            environment["CSPOOL_PASSPHRASE_COMMAND"] = f"cat /dev/fd/{out}"
+            passed = [out]
+        words = [path(command[0]), *command[1:]]
+        child = subprocess.Popen(words, env=environment, pass_fds=passed, stderr=self._logs[stage], **files)
+        for fd in passed:
+            os.close(fd)
+        return child
+
+    def __enter__(self) -> "Pipe":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End those that still run."""
+        for stage in self._stages:
+            if stage.poll() is None:
+                stage.terminate()
+            stage.wait()
+        for log in self._logs:
+            log.close()
+
+    def runs(self) -> bool:
+        """Return whether one of them runs; when one has ended the other sees it, and ends too."""
+        return any(stage.poll() is None for stage in self._stages)
+
+    def reader_lines(self) -> list[str]:
+        """Return what the reader has said since the last call, without what the writer says better."""
+        return [line for line in self._lines(1) if not line.startswith("cspool-apply: standard input: ")]
+
+    def _lines(self, stage: int) -> list[str]:
+        log = self._logs[stage]
+        log.seek(self._read[stage])
+        text = log.read()
+        self._read[stage] = log.tell()
+        return text.splitlines()
+
+    def outcome(self) -> Outcome:
+        """Return how the pipe has ended, after both have: the failure that caused the other, if both have failed."""
+        codes = [os.EX_TEMPFAIL if stage.returncode < 0 else stage.returncode for stage in self._stages]
+        lines = [self._lines(stage) for stage in range(2)]
+        # A failure that a later try cannot mend causes one that it can; else the writer's causes the reader's.
+        causes = sorted(range(2), key=lambda stage: codes[stage] == os.EX_TEMPFAIL)
+        failed = [stage for stage in causes if codes[stage]]
+        for stage in failed:
+            if lines[stage]:
+                return Outcome(codes[failed[0]], lines[stage], codes[stage])
+        return Outcome(codes[failed[0]] if failed else os.EX_OK, [], os.EX_OK)

@@ -2,8 +2,7 @@
 
 A tool ends with `tool.run(main, __doc__)`. The docstring is the usage that
 docopt parses and the text of --help; `main(args)` returns an exit code, or
-None for 0, and raises the errors of errors.py. This is the only module that
-touches docopt.
+None for 0, and raises the errors of errors.py.
 """
 
 import errno
@@ -156,12 +155,13 @@ def _failure(code: int, text: str) -> Failure:
 
 
 def _parse(doc: str) -> Args:
-    """Return docopt's reading of the command line; answer --help and --version."""
+    """Return what the command line says; answer --help and --version."""
     words = sys.argv[1:]
-    plain = without_options(doc, words)
-    if plain is not None:
-        return plain
-    args = with_docopt(doc, words)
+    args = without_options(doc, words)
+    if args is None:
+        from . import usage
+
+        args = usage.read(doc, words)
     if args.get("--help"):
         print(doc.strip())
     elif args.get("--version"):
@@ -172,57 +172,6 @@ def _parse(doc: str) -> Args:
     os._exit(os.EX_OK)
 
 
-def with_docopt(doc: str, words: list[str]) -> Args:
-    """Return what docopt reads in the arguments of a tool. Raises Failure with EX_USAGE.
-
-    The first "--" ends the options (POSIX.1-2017, Utility Syntax Guideline
-    10). docopt would take it for an operand, and an operand behind it for an
-    option, so it is given a stand-in for each.
-    """
-    import docopt
-
-    end = words.index("--") if "--" in words else len(words)
-    behind = {f"\0{number}": word for number, word in enumerate(words[end + 1 :])}
-    try:
-        # By position: docopt 0.6.2 and docopt-ng name the third argument differently.
-        found = docopt.docopt(doc, [*words[:end], *behind], False)
-    except docopt.DocoptExit:
-        raise _failure(os.EX_USAGE, _unknown_option(doc, words[:end]) or f"usage: {_synopsis(doc)}") from None
-    return {
-        key: [behind.get(one, one) for one in value] if isinstance(value, list) else behind.get(value, value)
-        for key, value in found.items()
-    }
-
-
-def _unknown_option(doc: str, words: list[str]) -> str | None:
-    """Return what to say of the first option that a tool does not have, and which it may have been meant to be."""
-    known = {word for word in _usage_words(doc) if word.startswith("--")}
-    for word in words:
-        option = word.partition("=")[0]
-        # docopt takes any unique beginning of an option for it.
-        if option.startswith("-") and option != "-" and not any(one.startswith(option) for one in known):
-            import difflib
-
-            nearest = difflib.get_close_matches(option, sorted(known), 1, 0.7)
-            return f"{option}: no such option: " + (f"did you mean {nearest[0]}?" if nearest else "see --help")
-    return None
-
-
-def _usage(doc: str) -> str:
-    return doc.partition("Usage: ")[2].partition("\n\n")[0]
-
-
-def _usage_words(doc: str) -> list[str]:
-    """Return the options and operands of the usage, without their values and brackets."""
-    words = _usage(doc).replace("|", " ").replace("...", "").split()
-    return [word.strip("[]()").partition("=")[0] for word in words]
-
-
-def _synopsis(doc: str) -> str:
-    lines = [line.strip() for line in _usage(doc).splitlines()]
-    return " or ".join(line for line in lines if "--help" not in line)
-
-
 def without_options(doc: str, words: list[str]) -> Args | None:
     """Return what docopt would return for a command line that has operands and no options; None for any other.
 
@@ -230,7 +179,7 @@ def without_options(doc: str, words: list[str]) -> Args | None:
     about as long as Python itself to start. Only the first line of the usage
     is looked at: None where that demands an option, or repeats an operand.
     """
-    usage = _usage(doc)
+    usage = doc.partition("Usage: ")[2].partition("\n\n")[0]
     first = usage.split(usage.split()[0])[1]
     demanded, depth = "", 0  # what stands outside of brackets
     for character in first:

@@ -147,21 +147,22 @@ def lost(db: sqlite3.Connection, after: int = 0) -> list[Lost]:
 
 
 class LogProgress(NamedTuple):
-    """How far the log has been applied, for people: record numbers, and a time in seconds since 1970."""
+    """How far the log has been applied, for people: record numbers, a time in seconds since 1970, and a size."""
 
     applied: int
     log_end: int  # the last record that is known of
     synced: int | None  # when all there was had been applied; None for never
+    log_size: int  # octets that the log has, as frames
 
 
 def progress(db: sqlite3.Connection) -> LogProgress:
     """Return how far the log has been applied, and how far it is known to go."""
-    return LogProgress(*db.execute("SELECT number, log_end, synced FROM cursor").fetchone())
+    return LogProgress(*db.execute("SELECT number, log_end, synced, log_size FROM cursor").fetchone())
 
 
 def check_all_applied(db: sqlite3.Connection) -> None:
     """Raise TryAgain unless all of the log has been applied, Contradiction where something speaks against it."""
-    applied, log_end, synced = progress(db)
+    applied, log_end, synced, _ = progress(db)
     if synced is None or applied < log_end:
         raise TryAgain("not all of the log has been applied: cspool-sync first")
     for reason in contradictions(db):

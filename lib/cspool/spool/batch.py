@@ -1,33 +1,36 @@
-"""The records of one stream, taken in as a whole before anything is done with them.
+"""The records of a stream that has been read to its end.
 
-Until the end frame has been seen nobody can tell a whole stream from one whose
-writer has died.
+Only its end frame tells a complete stream from one whose writer has died. So
+the whole stream is read before anything is done with its records.
 """
 
 from collections.abc import Iterator
-from typing import IO, BinaryIO
+from typing import IO
 
 from .. import frame
 from ..errors import DataError
 
-IN_MEMORY = 16 << 20  # octets of records; what is longer waits in a temporary file
-OVERHEAD = 128  # octets that a record in memory takes beside its own
+IN_MEMORY = 16 << 20  # octets; more records than that are kept in a temporary file
+OVERHEAD = 128  # octets of memory that a record takes beside its own
 
 
 class Records:
-    """What a stream holds but for its head, which speaks of another log. Iterate over it as often as you like."""
+    """The records of a stream, which can be iterated over several times. Its head frames, of another log, are left out.
 
-    def __init__(self, stream: BinaryIO, name: str = "standard input", with_keep: bool = False) -> None:
-        """Read a stream to its end. Raises what `frame.read` raises, and OSError.
+    `keep` is the keep list that comes with a checkpoint, `count` the number of
+    records, `octets` their size as frames.
+    """
 
-        A checkpoint comes with a keep list, which is in `keep` then; whoever
-        does not ask for it must not take it: DataError.
+    def __init__(self, stream: frame.Stream, name: str = "standard input", with_keep: bool = False) -> None:
+        """Read a stream to its end. Raises as `frame.read`, and OSError.
+
+        A keep list is a DataError unless `with_keep` is set.
         """
         self.keep: bytes | None = None
         self.count = 0
-        self.octets = 0  # as frames
+        self.octets = 0
         self._waiting: list[bytes] = []
-        self._size = 0  # octets that they take
+        self._size = 0  # octets of memory that they take
         self._file: IO[bytes] | None = None
         for one in frame.read(stream, name):
             if one.number == frame.KEEP_NUMBER:

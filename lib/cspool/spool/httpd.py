@@ -65,7 +65,7 @@ class HttpConnection(BaseHTTPRequestHandler):
     error_content_type = "text/plain"
     wbufsize = PIECE
 
-    def __init__(self, connection: socket.socket, peer: str, service: Service) -> None:
+    def __init__(self, service: Service, connection: socket.socket, peer: str) -> None:
         self.service = service
         self.idle = True
         super().__init__(connection, (peer, 0), service)  # type: ignore[arg-type]
@@ -176,14 +176,14 @@ class HttpConnection(BaseHTTPRequestHandler):
         """Give a file, a range of it, or 304; for `head`, when there is news if the client would rather wait."""
         end = time.monotonic() + self._wait() if name == "head" else 0.0
         while True:
-            with _opened(directory, name) as file:
+            with _open_file(directory, name) as file:
                 status = os.fstat(file.fileno())
                 if name.endswith(".log"):  # which only grows
                     tag = f'"{status.st_ino:x}-{status.st_size:x}"'
                 else:  # may be replaced more often than a clock ticks
                     tag = f'"{hashlib.blake2b(file.read(), digest_size=16).hexdigest()}"'
                 if tag not in self.headers.get("If-None-Match", ""):
-                    self._give_opened(file, status.st_size, tag)
+                    self._give_open_file(file, status.st_size, tag)
                     return
             if time.monotonic() >= end or self._is_alone():
                 waited = {"Preference-Applied": "wait"} if end else {}
@@ -193,7 +193,7 @@ class HttpConnection(BaseHTTPRequestHandler):
                 self.end_headers()
                 return
 
-    def _give_opened(self, file: IO[bytes], size: int, tag: str) -> None:
+    def _give_open_file(self, file: IO[bytes], size: int, tag: str) -> None:
         start, end, headers = 0, size, {"ETag": tag, "Accept-Ranges": "bytes", "Cache-Control": "no-cache"}
         given = self.headers.get("Range", "")
         if given and self.headers.get("If-Range", tag) == tag:
@@ -252,7 +252,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         self.deadline = time.monotonic() + QUIET + length / SLOW
         self.body = body = _Body(self.rfile, length)
         try:
-            return Records(body, "the request"), body.digest.hexdigest()  # type: ignore[arg-type]
+            return Records(body, "the request"), body.digest.hexdigest()
         except Failure as error:
             raise Refusal(400, str(error)) from None
 
@@ -319,7 +319,7 @@ class _Body:
         return octets
 
 
-def _opened(directory: str, name: str) -> IO[bytes]:
+def _open_file(directory: str, name: str) -> IO[bytes]:
     """Open a file of a spool; no link leads out of it. Raises Refusal."""
     try:
         spool = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -43,7 +43,7 @@ class Client:
 
     def serve(self, theirs, service):
         try:
-            httpd.Connection(theirs, "-", service)
+            httpd.HttpConnection(service, theirs, "-")
         except Exception as error:
             self.failure = error
         theirs.close()

@@ -1,0 +1,112 @@
+"""Taking connections for a server: one from inetd on standard input, or many on a socket of systemd's or its own."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from . import tool
+from .errors import TryAgain, UsageError, reason
+
+PATIENCE = 10.0  # seconds for requests that run when the server is told to end
+
+Serve = Callable[[socket.socket, str], object]  # serves a connection, given the address of its peer, until it ends
+
+
+def inetd_connection() -> socket.socket | None:
+    """Return the connection on standard input, as inetd(8) and systemd's Accept=yes pass it; None for all else."""
+    try:
+        connection = socket.socket(fileno=os.dup(0))
+        connection.getpeername()
+        return connection
+    except OSError:
+        return None
+
+
+def systemd_listener() -> socket.socket | None:
+    """Return the socket that systemd listens on for us (sd_listen_fds(3)), or None."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        return None
+    listener = socket.socket(fileno=3)
+    listener.setblocking(True)
+    return listener
+
+
+def listen(address: str) -> socket.socket:
+    """Listen on host:port or [host]:port. Raises UsageError where there is no such address, TryAgain."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        family, *_, name = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+        return socket.create_server((str(name[0]), int(name[1])), family=family, backlog=128)
+    except (ValueError, OverflowError, socket.gaierror):
+        raise UsageError(f"--listen={address}: no such address") from None
+    except OSError as error:
+        raise TryAgain(f"--listen={address}: {reason(error)}") from None
+
+
+def peer(connection: socket.socket) -> str:
+    """Return the address at the other end, "-" for a Unix socket, which has none."""
+    name = connection.getpeername()
+    return str(name[0]) if isinstance(name, tuple) else "-"
+
+
+class Server:
+    """Serves each connection in a thread, `connections` at a time; others wait.
+
+    SIGTERM and SIGINT end it: it takes no more connections, sets `stopping`,
+    and gives those that are under way PATIENCE seconds.
+    """
+
+    def __init__(self, serve: Serve, listener: socket.socket, connections: int, stopping: threading.Event) -> None:
+        self.serve = serve
+        self.listener = listener
+        self.stopping = stopping
+        self.slots = threading.BoundedSemaphore(connections)
+        self.threads: set[threading.Thread] = set()
+
+    def run(self) -> None:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, lambda *_: sys.exit())
+        try:
+            while True:
+                self.slots.acquire()
+                self._accept()
+        except SystemExit:
+            self._end()
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self.listener.accept()
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self.threads.add(thread)
+            thread.start()
+        except OSError as error:  # the peer has left already, or there are no descriptors left
+            self.slots.release()
+            tool.complain(tool.os_error(error))
+            time.sleep(0.1)
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            self.serve(connection, peer(connection))
+        except OSError:
+            pass  # the peer has left
+        except Exception as error:
+            tool.complain(tool.bug(error))
+        finally:
+            connection.close()
+            self.threads.discard(threading.current_thread())
+            self.slots.release()
+
+    def _end(self) -> None:
+        """Answer the requests that have come, for a while, and close the connections without one."""
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, signal.SIG_DFL)
+        self.listener.close()
+        self.stopping.set()
+        end = time.monotonic() + PATIENCE
+        for thread in list(self.threads):
+            thread.join(max(0.0, end - time.monotonic()))

@@ -1,0 +1,139 @@
+"""Maildir: what the names of folders and files in it mean, for moving in and out."""
+
+import hashlib
+import os
+import re
+
+# The letters behind ":2," in the name of a file.
+MAILDIR_FLAGS = {
+    "D": "\\Draft",
+    "F": "\\Flagged",
+    "P": "$Forwarded",
+    "R": "\\Answered",
+    "S": "\\Seen",
+    "T": "\\Deleted",
+}
+KEYWORDS = "dovecot-keywords"  # the file of a Maildir that says what the letters a to z are, "0 name" for a
+
+
+def folders(path: str) -> list[str]:
+    """Return all folders at `path`, itself included. Raises OSError where one cannot be read.
+
+    Neither the parts of a Maildir are folders, nor what is hidden and none: an index of notmuch, say.
+    """
+    found = []
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, inside, _ in os.walk(path, onerror=fail):
+        found.append(folder)
+        parts = ("cur", "new", "tmp") if is_maildir(folder) else ()
+        paths = [(name, os.path.join(folder, name)) for name in inside if name not in parts]
+        inside[:] = [name for name, below in paths if not name.startswith(".") or is_maildir(below)]
+    return found
+
+
+PART_MAX = 200  # octets of a level of a name that a file system is asked to take
+
+
+def folder_name(mailbox: str) -> str:
+    """Return the relative path that a mailbox has as a folder.
+
+    No two have the same. What no folder can be called begins with %hex there,
+    and so does what begins like that; the end of what is too long is a hash.
+    """
+    parts = []
+    for part in mailbox.split("/"):
+        octets = part.encode()
+        if len(octets) > PART_MAX:
+            start = octets[: PART_MAX // 2].decode("utf-8", "ignore")
+            part = f"%~{start}~{hashlib.blake2b(octets, digest_size=16).hexdigest()}"  # noqa: PLW2901
+        elif part in ("cur", "new", "tmp", KEYWORDS) or part.startswith((".", "%")):
+            part = f"%{octets[0]:02x}{part[1:]}"  # noqa: PLW2901
+        parts.append(part)
+    return os.fsdecode("/".join(parts).encode())
+
+
+def mailbox_of(relative: str) -> str:
+    """Return the mailbox of a folder; where `folder_name` has not made its name, they are called the same."""
+    parts = []
+    for part in relative.split("/"):
+        plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), part)
+        parts.append(plain if folder_name(plain) == os.fsdecode(part.encode()) else part)
+    return "/".join(parts)
+
+
+_ESCAPED = re.compile(r"^%([0-7][0-9a-f])")
+
+
+def is_maildir(folder: str) -> bool:
+    """Tell whether a directory is a Maildir."""
+    return os.path.isdir(os.path.join(folder, "cur")) and os.path.isdir(os.path.join(folder, "new"))
+
+
+def files(folder: str) -> list[str]:
+    """Return the paths of the messages in a folder, in the order in which they came, as far as the names tell."""
+    found = []
+    for part in ("cur", "new") if is_maildir(folder) else ("",):
+        for name in os.listdir(os.path.join(folder, part)):
+            path = os.path.join(folder, part, name)
+            if not name.startswith(".") and os.path.isfile(path):
+                found.append(path)
+    return sorted(found, key=lambda path: [(int(n), "") if n.isdigit() else (-1, n) for n in _PARTS.split(base(path))])
+
+
+_PARTS = re.compile(r"(\d{1,18})")
+
+
+def base(path: str) -> str:
+    """Return what a message keeps of its name in a Maildir when its flags change."""
+    return os.path.basename(path).partition(":")[0]
+
+
+class Keywords:
+    """What the letters behind ":2," mean in a folder: those of Maildir, and a to z for keywords (as with Dovecot)."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = os.path.join(folder, KEYWORDS)
+        self._saved: dict[int, str] = {}  # by number, 0 for a
+        try:
+            with open(self._path, encoding="utf-8", errors="replace") as file:
+                rows = [line.split() for line in file]
+        except FileNotFoundError:
+            rows = []
+        for row in rows:
+            if len(row) == 2 and row[0].isascii() and row[0].isdigit() and len(row[0]) < 9:
+                self._saved[int(row[0])] = row[1]
+        self._keywords = self._saved.copy()
+
+    def flags(self, path: str) -> list[str]:
+        """Return the flags that the name of a file says."""
+        letters = os.path.basename(path).partition(":2,")[2]
+        known = {chr(ord("a") + number): keyword for number, keyword in self._keywords.items() if number < 26}
+        known |= MAILDIR_FLAGS
+        return [known[letter] for letter in letters if letter in known]
+
+    def letters(self, flags: list[str]) -> str:
+        """Return the letters for flags, in order; keywords beyond the 26th of a folder have none."""
+        found = []
+        for flag in flags:
+            if flag in _LETTERS:
+                found.append(_LETTERS[flag])
+                continue
+            numbers = {keyword: number for number, keyword in self._keywords.items() if number < 26}
+            number = numbers.get(flag, min(set(range(26)) - self._keywords.keys(), default=None))
+            if number is not None:
+                self._keywords[number] = flag
+                found.append(chr(ord("a") + number))
+        return "".join(sorted(found))
+
+    def save(self) -> None:
+        """Write down what keywords have got letters."""
+        if self._keywords != self._saved:
+            with open(self._path + ".new", "w", encoding="utf-8") as file:
+                file.writelines(f"{number} {keyword}\n" for number, keyword in sorted(self._keywords.items()))
+            os.rename(self._path + ".new", self._path)
+
+
+_LETTERS = {flag: letter for letter, flag in MAILDIR_FLAGS.items()}
