@@ -55,7 +55,7 @@ lint: $(VENV)/ready-for-tests
 	ruff check .
 	ruff format --check .
 	mypy
-	shellcheck -x .ci/run .debian/p* man/examples/deliver t/*.sh t/*.t
+	shellcheck -x .ci/run .ci/commits .debian/p* man/examples/deliver t/*.sh t/*.t
 	mandoc -Tlint -W warning $(PAGES)
 	@sh t/audit.sh
 
