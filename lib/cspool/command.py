@@ -1,11 +1,14 @@
-"""Commands: what a record says once it is open. cspool-commands(5) is the definition.
+"""Commands: the bodies of records, as cspool-commands(5) defines them.
 
-    body = one line of JSON (UTF-8) "\\n" then octets
+    body = one line of JSON (UTF-8) | LF | octets
 
-A command is `deliver` (one message, from a mail host or from the user),
-`change` (what the user did, as a list of small changes), or `checkpoint-part`
-or `checkpoint` (what the fold is). This module knows their form and the ids;
-what they do to the fold is in fold.py and state.py.
+A command is `deliver` (one message, from a mail host or the user), `change`
+(what the user did, as a list of small changes), or `checkpoint-part` or
+`checkpoint` (what the fold is). This module has their form and the ids. What
+commands do to the fold is in database/: gates.py, layer.py and fold.py.
+
+Ids have 16 octets, keys and hashes 32; in JSON they are lower-case hex. A number
+within an id is unsigned and big-endian.
 """
 
 import hashlib
@@ -19,14 +22,15 @@ from .octets import without_delivery_date
 Fields = dict[str, Any]
 
 INBOX = bytes(16)  # the id that INBOX has in every spool
-FIRST = bytes(32)  # stands for the change before a device's first
+FIRST = bytes(32)  # `previous` of a device's first change
 
 
-# Ids: permanent, and computed from what they name, so that nobody can claim one.
+# Ids are permanent. Each is computed from what it names, so that an author cannot give it to something else.
+# Messages are hashed with CRLF line ends.
 
 
 def delivery_id(mailbox: str, octets: bytes) -> bytes:
-    """Return the id of a delivered message: the same message to the same mailbox is one message."""
+    """Return the id of a message that is delivered to the mailbox of this name; delivered twice, it is one message."""
     content = without_delivery_date(octets)
     return _hash(b"cspool delivery", mailbox.encode() + b"\0" + content)
 
@@ -42,17 +46,17 @@ def copy_id(nonce: bytes, source: bytes) -> bytes:
 
 
 def create_id(nonce: bytes, name: str) -> bytes:
-    """Return the id of a mailbox that a user has created."""
+    """Return the id of a mailbox that the user creates."""
     return _hash(b"cspool create", nonce + name.encode())
 
 
 def delivered_mailbox_id(spool: bytes, number: int) -> bytes:
-    """Return the id of a mailbox that the delivery in record `number` has made."""
+    """Return the id of a mailbox that the delivery in record `number` creates."""
     return _hash(b"cspool mailbox", spool + number.to_bytes(8, "big"))
 
 
 def body_hash(body: bytes) -> bytes:
-    """Return the hash by which a device's next change, and its outbox, know a change."""
+    """Return the BLAKE2b-256 by which a device's next change, and its outbox, identify a change."""
     return hashlib.blake2b(body, digest_size=32).digest()
 
 
@@ -66,7 +70,7 @@ def _hash(person: bytes, data: bytes) -> bytes:
 def deliver(octets: bytes, date: int, mailbox: str | None = None, flags: list[str] | None = None) -> bytes:
     """Return the body that delivers a message, received at `date` (seconds since 1970).
 
-    Raises DataError for a name that no mailbox can have.
+    Raises DataError for a mailbox name that is not allowed.
     """
     fields: Fields = {"command": "deliver", "date": date}
     if mailbox is not None:
@@ -77,12 +81,12 @@ def deliver(octets: bytes, date: int, mailbox: str | None = None, flags: list[st
 
 
 def encode(fields: Fields, octets: bytes = b"") -> bytes:
-    """Return a body."""
+    """Return the body with these fields, as JSON has them, and these octets."""
     return form.line(fields) + b"\n" + octets
 
 
 def checkpoint_part(spool: bytes, octets: bytes) -> bytes:
-    """Return the body of a part of a checkpoint: rows of state.py."""
+    """Return the body of a part of a checkpoint; `octets` are lines of the state (checkpoint.py)."""
     return encode({"command": "checkpoint-part", "spool": spool.hex()}, octets)
 
 
@@ -90,11 +94,12 @@ def checkpoint_part(spool: bytes, octets: bytes) -> bytes:
 
 
 def decode(body: bytes, spool: bytes | None = None) -> tuple[Fields, bytes]:
-    """Return the checked fields of a body and its octets.
+    """Return the fields of a body, checked, and its octets.
 
-    Hex becomes bytes and `ids` a list. Raises DataError with the reason for
-    what is no command, or a change for another spool than this one; TooOld
-    for one that a later version has brought.
+    In the fields hex has become bytes, and `ids` a list of them. Raises
+    DataError with the reason when it is not a command, or is a command for
+    another spool than `spool` (only `deliver` is for any). Raises TooOld when
+    the command, or a small change in it, is from a later version.
     """
     line, _, octets = body.partition(b"\n")
     try:
@@ -118,7 +123,7 @@ def decode(body: bytes, spool: bytes | None = None) -> tuple[Fields, bytes]:
 
 
 def changes(rows: list[Fields]) -> list[Fields]:
-    """Return small changes, checked as `decode` does."""
+    """Return small changes, checked as `decode` checks them. Raises ValueError, DataError or TooOld."""
     found: list[Fields] = _changes(rows)
     return found
 

@@ -1,4 +1,4 @@
-"""Files that are on disk, names included, when a call returns."""
+"""Writing files so that they and their names are on disk when the call returns."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from .errors import CannotCreate, reason
 
 
 def create(path: str, text: bytes, mode: int) -> None:
-    """Make a file with these octets. Raises CannotCreate when there is something at `path`, or no way to it."""
+    """Create a file with these octets. Raises CannotCreate when `path` exists or cannot be created."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except OSError as error:
@@ -23,7 +23,7 @@ def create(path: str, text: bytes, mode: int) -> None:
 
 
 def replace(path: str, text: bytes) -> None:
-    """Replace a file as a whole, so that it is the old or the new one after a power cut."""
+    """Replace a file atomically: after a power cut it is either the old or the new one."""
     new = path + ".new"
     _write(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666), new, text)
     os.rename(new, path)
@@ -31,7 +31,7 @@ def replace(path: str, text: bytes) -> None:
 
 
 def replace_private(path: str, text: bytes) -> None:
-    """Replace a file that is for its owner only, as `replace` does."""
+    """Replace a file as `replace` does, with one that only its owner can read."""
     new = path + ".new"
     if os.path.lexists(new):
         os.unlink(new)
@@ -41,15 +41,15 @@ def replace_private(path: str, text: bytes) -> None:
 
 
 def open_plain(path: str, dir_fd: int | None = None) -> BinaryIO:
-    """Open a plain file to read; no link is followed, and nothing is waited for. Raises OSError."""
+    """Open a plain file for reading, without following a link and without blocking. Raises OSError."""
     if not stat.S_ISREG(os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode):
         raise OSError(errno.ELOOP, "not a plain file", path)
-    # Lest it has become something else meanwhile.
+    # The flags guard against a file that has been replaced since.
     return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd), "rb")
 
 
 def write(fd: int, octets: bytes, path: str) -> None:
-    """Write all of it to a file; errors name `path`."""
+    """Write all of these octets to an open file; an OSError names `path`."""
     view = memoryview(octets)
     try:
         while view:
@@ -60,7 +60,7 @@ def write(fd: int, octets: bytes, path: str) -> None:
 
 
 def sync(fd: int, path: str) -> None:
-    """Make sure that what is in an open file is on disk; errors name `path`."""
+    """Sync an open file to disk; an OSError names `path`."""
     try:
         os.fdatasync(fd)
     except OSError as error:
@@ -78,7 +78,7 @@ def _write(fd: int, path: str, text: bytes) -> None:
 
 
 def sync_file(path: str) -> None:
-    """Make sure that what is in a file is on disk."""
+    """Sync a file to disk. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         os.fdatasync(fd)
@@ -87,7 +87,7 @@ def sync_file(path: str) -> None:
 
 
 def sync_directory(directory: str) -> None:
-    """Make sure that the names in a directory are on disk."""
+    """Sync the names in a directory to disk. Raises OSError."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -1,9 +1,9 @@
-"""What can go wrong, each with the exit code a mail server or a script will see.
+"""The errors, each with the exit code that a mail server or a script sees.
 
-Library code raises these; only a tool prints and exits (see tool.py). The
-text is what follows the tool's name on standard error: object, reason, lower
-case, no full stop, and never a key or anything from a message. The codes are
-those of sysexits(3); cspool(7) DIAGNOSTICS lists them for people.
+The library raises them; only a tool prints them and exits (see tool.py). The
+text follows the tool's name on standard error: object, reason, lower case, no
+full stop, and never a key or any part of a message. The codes are those of
+sysexits(3); DIAGNOSTICS in cspool(7) explains them.
 """
 
 import os
@@ -22,13 +22,13 @@ class UsageError(Failure):
 
 
 class DataError(Failure):
-    """Input that is not what it should be; the same input will fail again."""
+    """The input is bad, and will fail again."""
 
     code = os.EX_DATAERR
 
 
 class NoInput(Failure):
-    """A file that must be there is not, or cannot be read."""
+    """A file is missing or cannot be read."""
 
     code = os.EX_NOINPUT
 
@@ -40,7 +40,7 @@ class TooOld(Failure):
 
 
 class CannotCreate(Failure):
-    """A file that was to be made cannot be, or is there already."""
+    """A file exists already, or cannot be created."""
 
     code = os.EX_CANTCREAT
 
@@ -52,7 +52,7 @@ class TryAgain(Failure):
 
 
 class OverQuota(TryAgain):
-    """The spool is as long as it may be; somebody may mend that."""
+    """The log would grow beyond its quota, which the operator can raise."""
 
 
 class Contradiction(Failure):
@@ -62,7 +62,7 @@ class Contradiction(Failure):
 
 
 class NotAllowed(Failure):
-    """The file or the peer does not let us."""
+    """The tool, or the system, does not permit this."""
 
     code = os.EX_NOPERM
 
@@ -74,5 +74,5 @@ class BadConfig(Failure):
 
 
 def reason(error: Exception) -> str:
-    """Return what the system says of an error, as it stands in a line of ours: in lower case, without the file."""
+    """Return the system's text for an error as our messages have it: in lower case, without the file name."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

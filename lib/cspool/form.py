@@ -1,7 +1,7 @@
-"""The form of what records say: lines of JSON, and what a value in them may be.
+"""The form of commands and states: lines of JSON, and checks of the values in them. See cspool-commands(5).
 
-A check takes a value as JSON has it and returns it as we use it. It raises
-ValueError, TypeError or DataError for one that may not stand there.
+A check takes a value as JSON has it, and returns it as we use it. It raises
+ValueError, TypeError or DataError for a value that is not allowed.
 """
 
 import json
@@ -13,10 +13,10 @@ from .errors import DataError
 
 Check = Callable[[Any], Any]
 
-NAME_MAX = 1000  # octets of a mailbox name, characters of other texts
+NAME_MAX = 1000  # octets of a mailbox name; characters of other texts
 DATE_MAX = 253_402_128_000  # seconds since 1970: 9999-12-30
 
-# The special uses (RFC 6154 section 2), and the names that a mailbox for each has here.
+# The special uses (RFC 6154 section 2) by the names that mailboxes for them have here.
 SPECIAL_USES = {"Archive": "\\Archive", "Drafts": "\\Drafts", "Junk": "\\Junk", "Sent": "\\Sent", "Trash": "\\Trash"}
 
 FLAG = re.compile(r"(\\(Seen|Answered|Flagged|Deleted|Draft)|[!#$&'+-\[^-z|}~]+)", re.ASCII)  # RFC 9051 flag
@@ -27,15 +27,15 @@ _HEX = re.compile(r"(?:[0-9a-f]{2})*")
 
 
 def line(value: Any) -> bytes:
-    """Return the one line of JSON that we write for a value, without its line end (RFC 8259, UTF-8).
+    """Return a value as a line of JSON (RFC 8259) in UTF-8, without its line end.
 
-    There are no spaces in it, and nothing is escaped that need not be (as in RFC 8785).
+    As in RFC 8785 it has no spaces, and no escapes but those that are required.
     """
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def read(octets: bytes) -> Any:
-    """Return what a line of JSON says. Raises ValueError, also for two fields of one name, and RecursionError."""
+    """Return the value in a line of JSON. Raises RecursionError, and ValueError, also for a repeated field name."""
     return json.loads(octets.decode(), object_pairs_hook=_unique)
 
 
@@ -57,14 +57,14 @@ def integer(value: Any) -> int:
 
 
 def date(value: Any) -> int:
-    """A time in seconds since 1970, before the last days of the year 9999, so that its year has four digits."""
+    """A time in seconds since 1970, up to DATE_MAX, so that its year has four digits."""
     if integer(value) > DATE_MAX:
         raise ValueError
     return int(value)
 
 
 def text(value: Any) -> str:
-    """A text of at most NAME_MAX characters that UTF-8 can encode: JSON can hold lone surrogates."""
+    """A text of at most NAME_MAX characters, without the lone surrogates that JSON can hold."""
     if not isinstance(value, str) or len(value) > NAME_MAX:
         raise ValueError
     value.encode()
@@ -72,7 +72,7 @@ def text(value: Any) -> str:
 
 
 def mailbox_name(value: Any) -> str:
-    """A mailbox name; it is returned as it is kept. Raises DataError when no mailbox can have it."""
+    """A mailbox name, returned in canonical form. Raises DataError when it is not allowed."""
     if not isinstance(value, str):
         raise ValueError
     name = canonical(value)
@@ -82,13 +82,13 @@ def mailbox_name(value: Any) -> str:
 
 
 def canonical(name: str) -> str:
-    """Return a mailbox name with INBOX, which is one in any (ASCII) case, as it is kept (RFC 3501 section 5.1)."""
+    """Return a mailbox name with a first level INBOX, in any ASCII case, in upper case (RFC 3501 section 5.1)."""
     first = name[:6].partition("/")[0]
     return "INBOX" + name[5:] if first.isascii() and first.upper() == "INBOX" else name
 
 
 def special_use(value: Any) -> str:
-    """Special uses of a mailbox (RFC 6154 section 2), separated by spaces; none when missing."""
+    """Special uses of a mailbox (RFC 6154 section 2), separated by spaces; "" if missing."""
     if value is None or value == "":
         return ""
     if not isinstance(value, str) or not set(value.split(" ")) <= set(SPECIAL_USES.values()):
@@ -104,12 +104,12 @@ def flags(value: Any) -> list[str]:
 
 
 def is_flag(flag: str) -> bool:
-    """Return whether a message can have this flag, in the case that it is kept in."""
+    """Return whether a message can have this flag; a system flag counts only in its canonical case."""
     return len(flag) <= FLAG_MAX and FLAG.fullmatch(flag) is not None
 
 
 def octets(length: int) -> Check:
-    """Return the check for this many octets, which stand as lower-case hex digits."""
+    """Return a check for bytes of this length in lower-case hex."""
 
     def check(value: Any) -> bytes:
         if not isinstance(value, str) or len(value) != 2 * length or not _HEX.fullmatch(value):
@@ -120,7 +120,7 @@ def octets(length: int) -> Check:
 
 
 def ids(value: Any) -> list[bytes]:
-    """Ids of 16 octets, in one string of hex digits: a list would be a tenth longer when deflated."""
+    """Ids of 16 octets in one string of hex digits. A list would be a tenth longer when deflated."""
     if not isinstance(value, str) or len(value) % 32 or not _HEX.fullmatch(value):
         raise ValueError
     found = bytes.fromhex(value)
@@ -128,12 +128,12 @@ def ids(value: Any) -> list[bytes]:
 
 
 def array(value: Any, check: Check = lambda one: one) -> list[Any]:
-    """A list, of values that pass a check."""
+    """A list of values that pass a check."""
     if not isinstance(value, list):
         raise ValueError
     return [check(one) for one in value]
 
 
 def optional(check: Check, default: Any = None) -> Check:
-    """Return a check that also takes null, and a missing field, and returns `default` for them."""
+    """Return a check that returns `default` for null and for a missing field."""
     return lambda value: default if value is None else check(value)

@@ -1,18 +1,20 @@
-"""Keys, and all that is done with libsodium: no other module touches PyNaCl.
+"""Keys, and everything that is done with libsodium: no other module uses PyNaCl.
 
 A key is a 32-octet seed. Its X25519 half opens what was sealed to it, its
 Ed25519 half signs; both are derived from the seed with BLAKE2b under two
-`person` strings. Key files are one line of text, defined in cspool-home(5):
+`person` strings. A key file is a line of text, as cspool-home(5) defines it:
 
     cspool-secret-key-1 <base64 of seed (32) | check (4)> comment
     cspool-locked-key-1 <base64 of opslimit u32 | memlimit u32 | salt (16) | secret box (72)> comment
     cspool-key-1 <base64 of X25519 (32) | Ed25519 (32) | check (4)> comment
 
-The check is the BLAKE2b-32 of what stands before it: mail sealed to a
-mistyped key would be lost for ever.
+Integers are unsigned and big-endian; sizes in parentheses are octets. The check
+is the BLAKE2b-32 of the octets before it, since mail sealed to a mistyped key
+would be lost for ever.
 
-PyNaCl takes longer to import than Python to start, so each function imports
-what it needs, and of that the functions of libsodium themselves (nacl.bindings).
+PyNaCl takes longer to import than Python to start. So each function imports
+what it needs itself, where possible only nacl.bindings, the bare functions of
+libsodium.
 """
 
 import base64
@@ -36,7 +38,7 @@ MEMLIMIT_MAX = 1 << 30  # a key file cannot make us allocate more
 
 
 class PublicKey(NamedTuple):
-    """Both public halves of a key: `box` to seal to, `sign` to know its signatures by."""
+    """The public halves of a key: `box` (X25519) to seal to it, `sign` (Ed25519) to verify its signatures."""
 
     box: bytes
     sign: bytes
@@ -53,12 +55,12 @@ class PublicKey(NamedTuple):
         return _line(PUBLIC, _checked(self.box + self.sign), self.comment)
 
     def name(self) -> str:
-        """Return what a person knows this key by: the comment, or the start of the key."""
+        """Return the name of this key in messages: its comment, or else the start of the key."""
         return self.comment or short(self.sign)
 
 
 class SecretKey:
-    """A secret key: opens and signs. Python cannot wipe it from memory afterwards."""
+    """A secret key, which opens and signs. Python cannot wipe it from memory afterwards."""
 
     def __init__(self, seed: bytes, comment: str = "") -> None:
         from nacl import bindings
@@ -69,7 +71,7 @@ class SecretKey:
         self.public = PublicKey(bindings.crypto_scalarmult_base(self._box), sign, comment)
 
     def open(self, sealed: bytes) -> bytes:
-        """Return what was sealed to this key. Raises DataError when it was not."""
+        """Return the plaintext of a sealed box. Raises DataError when it was not sealed to this key."""
         from nacl import bindings, exceptions
 
         try:
@@ -85,11 +87,11 @@ class SecretKey:
 
 
 def verify(sign: bytes, message: bytes, signature: bytes) -> bool:
-    """Tell whether `signature` over `message` was made with the Ed25519 key `sign`."""
+    """Return whether `signature` over `message` was made with the Ed25519 key `sign`."""
     from nacl import bindings, exceptions
 
     if len(sign) != 32 or len(signature) != 64:
-        return False  # libsodium does not look
+        return False  # libsodium does not check the sizes
     try:
         bindings.crypto_sign_open(signature + message, sign)
     except (exceptions.CryptoError, ValueError, TypeError):
@@ -98,12 +100,12 @@ def verify(sign: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def short(sign: bytes) -> str:
-    """Return a short text for an Ed25519 key that nobody has named, for messages."""
+    """Return the start of an Ed25519 key, which names it in messages when it has no comment."""
     return base64.b64encode(sign[:9]).decode()
 
 
 def generate(comment: str) -> tuple[bytes, SecretKey]:
-    """Return a new random seed and the key made of it."""
+    """Return a new random seed (32 octets) and its key."""
     seed = os.urandom(32)
     return seed, SecretKey(seed, comment)
 
@@ -112,7 +114,7 @@ def generate(comment: str) -> tuple[bytes, SecretKey]:
 
 
 def secret_line(seed: bytes, comment: str, passphrase: bytes | None = None) -> str:
-    """Return the line of a secret key file, locked with the passphrase if one is given."""
+    """Return the line of a secret key file, without its line end; locked if there is a passphrase."""
     if passphrase is None:
         return _line(SECRET, _checked(seed), comment)
     from nacl.pwhash import argon2id
@@ -138,16 +140,16 @@ def _public(path: str, kind: str, data: bytes, comment: str) -> PublicKey:
 
 
 def read_secret(path: str, passphrase: Callable[[str], bytes]) -> SecretKey:
-    """Read a secret key file; `passphrase` is asked with `path` when it is locked.
+    """Read a secret key file; if it is locked, `passphrase(path)` gives the passphrase.
 
-    Raises NoInput when it cannot be read, BadConfig when it is none, when
-    others than its owner could read it or when the passphrase is wrong.
+    Raises NoInput when it cannot be read; BadConfig when it is not a secret
+    key, users other than its owner can read it, or the passphrase is wrong.
     """
     return _secret(path, *_read(path, private=True), passphrase)
 
 
 def read_secrets(path: str, passphrase: Callable[[str], bytes]) -> list[SecretKey]:
-    """Read a file with a secret key in each line. Raises as `read_secret`."""
+    """Return the keys in a file with a secret key on each line, in that order. Raises as `read_secret`."""
     lines = _octets(path, private=True).splitlines()
     return [_secret(path, *_words(line), passphrase) for line in lines]
 
@@ -160,7 +162,7 @@ def _secret(path: str, kind: str, data: bytes, comment: str, passphrase: Callabl
 
 
 def is_locked(path: str) -> bool:
-    """Tell whether a secret key file is locked with a passphrase. Raises NoInput or BadConfig."""
+    """Return whether a secret key file is locked with a passphrase. Raises NoInput or BadConfig."""
     return _read(path, private=True)[0] == LOCKED
 
 
@@ -182,7 +184,7 @@ def _unlock(path: str, data: bytes, passphrase: Callable[[str], bytes]) -> bytes
 
 
 def _argon2id(lock: bytes, passphrase: bytes) -> bytes:
-    """Return the key that a passphrase makes. Raises ValueError for a damaged lock, and MemoryError."""
+    """Derive a key from a passphrase. Raises ValueError for a damaged lock, and MemoryError."""
     from nacl.exceptions import CryptoError
     from nacl.pwhash import argon2id
 
@@ -192,11 +194,11 @@ def _argon2id(lock: bytes, passphrase: bytes) -> bytes:
     except CryptoError as error:
         if isinstance(error, ValueError):
             raise
-        raise MemoryError from None  # libsodium says no more than that it failed
+        raise MemoryError from None  # libsodium does not say why it failed
 
 
 def _read(path: str, private: bool = False) -> tuple[str, bytes, str]:
-    """Return the first word, the decoded second and the rest of a key file."""
+    """Return the first word, the second decoded from base64, and the rest of a key file."""
     return _words(_octets(path, private))
 
 
@@ -217,7 +219,7 @@ def _words(octets: bytes) -> tuple[str, bytes, str]:
     try:
         data = base64.b64decode(words[1], validate=True)
         if base64.b64encode(data).decode() != words[1]:
-            data = b""  # another text for the same octets: a typo, all the same
+            data = b""  # these octets, but not their only encoding: still a typo
     except (binascii.Error, ValueError):
         data = b""
     return words[0], data, words[2].strip()
@@ -239,14 +241,14 @@ def _unchecked(data: bytes) -> bytes | None:
 
 
 def hash_password(password: bytes) -> str:
-    """Return an argon2id hash of a password in libsodium's text form."""
+    """Return the argon2id hash of a password in libsodium's text form."""
     from nacl.pwhash import argon2id
 
     return argon2id.str(password, argon2id.OPSLIMIT_INTERACTIVE, argon2id.MEMLIMIT_INTERACTIVE).decode()
 
 
 def check_password(hashed: str, password: bytes) -> bool:
-    """Tell whether `password` is the one that was hashed. Raises BadConfig for a damaged hash."""
+    """Return whether `hashed` is the hash of `password`. Raises BadConfig for a hash of another kind."""
     from nacl.exceptions import CryptoError
     from nacl.pwhash import argon2id
 

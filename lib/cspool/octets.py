@@ -1,4 +1,4 @@
-"""What is done to the octets of a message before anything else: line ends, envelope lines, fields that change."""
+"""What is changed in the octets of a message: line ends, the envelope line, and the field Delivery-date."""
 
 import re
 
@@ -17,17 +17,17 @@ def without_envelope(octets: bytes) -> bytes:
 
 
 def with_crlf(octets: bytes) -> bytes:
-    """Return a message with CRLF for each LF; a CR that stands alone is no line end and stays."""
+    """Return a message with CRLF for each LF. A CR without an LF is not a line end, and stays."""
     if b"\r" in octets:
         octets = octets.replace(b"\r\n", b"\n")
     return octets.replace(b"\n", b"\r\n")
 
 
 def without_delivery_date(octets: bytes) -> bytes:
-    """Return a message without a Delivery-date among the fields on top.
+    """Return a message without the Delivery-date among its first fields: see Ids in cspool-commands(5).
 
-    Exim puts a new one there each time it tries a delivery, and the same
-    message must stay the same.
+    Exim writes a new one at each delivery attempt, and a retry must not make
+    another message.
     """
     found = _DATE_FIRST.match(octets)
     return octets[: found.start(1)] + octets[found.end(1) :] if found else octets

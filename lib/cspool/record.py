@@ -1,4 +1,4 @@
-"""Records: one command, signed and sealed. cspool-record(5) is the definition.
+"""Records: one command, signed and sealed, as cspool-record(5) defines it.
 
     signed    = "cspool record 1\\0" | recipient X25519 key (32) | BLAKE2b-512(body)
     signature = Ed25519(sender, signed)
@@ -6,9 +6,11 @@
                 | flags u8 | stored length u32 | stored body | zero padding
     record    = version u8 (1) | SealedBox(recipient).encrypt(plaintext)
 
+Integers are unsigned and big-endian; sizes in parentheses are octets.
+
 Each record is sealed with a fresh key that libsodium throws away, so its
-sender cannot open it afterwards. The recipient is part of what is signed, so
-a record cannot be sealed again to somebody else in the sender's name.
+sender cannot open it afterwards. The signature covers the recipient, so a
+record cannot be sealed again to another recipient in the sender's name.
 """
 
 import hashlib
@@ -26,12 +28,12 @@ CONTEXT = b"cspool record 1\0"
 PREFIX = struct.Struct(">32s64sBI")  # sender, signature, flags, stored length
 DEFLATED = 1  # bit 0 of flags
 BODY_MAX = 128 << 20  # octets that a deflated body may inflate to
-PLAINTEXT_MIN = 1024  # so that a change of flags looks like a short mail
-SAMPLE = 4096  # octets deflated to see whether the rest is worth it
+PLAINTEXT_MIN = 1024  # octets, so that a change of flags looks like a short mail
+SAMPLE = 4096  # octets that are deflated to decide whether to deflate the rest
 
 
 class Opened(NamedTuple):
-    """An opened record. `sender` signed `body`, but who that is only the fold can say."""
+    """An opened record: the key `sender` (Ed25519, 32 octets) signed `body`. Only the fold says whose key that is."""
 
     sender: bytes
     body: bytes
@@ -43,7 +45,7 @@ def seal(body: bytes, sender: SecretKey, recipient: PublicKey) -> bytes:
 
 
 def signed_for(recipient: PublicKey, body: bytes, sender: SecretKey) -> bytes:
-    """Return what is sealed in a record."""
+    """Return the plaintext of a record: sender, signature and body, deflated where that pays, and padding."""
     stored = _deflate(body)
     flags = DEFLATED if stored is not body else 0
     signature = sender.sign(_signed(recipient.box, body))
@@ -69,7 +71,7 @@ def open_with(key: SecretKey, record: bytes) -> Opened:
 
 
 def open_with_any(own: list[SecretKey], record: bytes) -> Opened:
-    """Open `record` with the one of these keys that it was sealed to. Raises DataError with the reason."""
+    """Open `record` with the first key of `own` that can. Raises DataError with the reason of the last key."""
     for key in own[:-1]:
         with suppress(DataError):
             return open_with(key, record)
@@ -80,8 +82,8 @@ def padded(length: int) -> int:
     """Return the Padmé length for `length` octets, at least PLAINTEXT_MIN.
 
     Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and
-    Communication with PURBs", PoPETs 2019, section 4: only as many of the low
-    bits of a length are free as its exponent has bits.
+    Communication with PURBs", PoPETs 2019, section 4: after its leading bit, a
+    length has as many significant bits as its exponent has; the rest are 0.
     """
     if length <= PLAINTEXT_MIN:
         return PLAINTEXT_MIN
@@ -95,10 +97,10 @@ def _signed(recipient: bytes, body: bytes) -> bytes:
 
 
 def _deflate(body: bytes) -> bytes:
-    """Return `body` deflated where that pays, or `body` itself.
+    """Return `body` deflated where that pays, or else `body` itself.
 
-    Text shrinks to half or less, base64 only to three quarters: that costs
-    more time than it saves room. A sample from the middle tells them apart.
+    Text shrinks to half or less. Base64 shrinks only to three quarters, which
+    is not worth the time. A sample from the middle tells which it is.
     """
     middle = len(body) // 2
     sample = body[max(0, middle - SAMPLE // 2) : middle + SAMPLE // 2]

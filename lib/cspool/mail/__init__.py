@@ -1,1 +1,1 @@
-"""Mail as octets: what a message is made of, and what is computed of it. Nothing here knows of records or databases."""
+"""Mail as octets: the parts of a message, and what is computed from them. Nothing here uses records or databases."""

@@ -1,23 +1,24 @@
 """ENVELOPE and BODYSTRUCTURE of a message, as the octets that IMAP sends (RFC 9051 section 7.5.2).
 
-They are made once, when a message arrives, and are then only copied: each is
-syntactically correct whatever the message is. What a header says is passed on
-as it stands, encoded words and all; only NUL is dropped, which IMAP has no
-way to send in a string.
+They are made once, when a message arrives, and then only copied. Each is
+syntactically correct, whatever the message is. Header values are passed on
+unchanged, with their encoded words; only NUL is removed, which an IMAP string
+cannot contain.
 """
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from .message import Parameters, Part, parse_parameters, without_comments
 
 NIL = b"NIL"
 
-_QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]*")  # QUOTED-CHAR and what a backslash makes one
+_QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]*")  # QUOTED-CHAR, and what a backslash can quote
 
 
 def string(value: bytes) -> bytes:
-    """Return `value` as a quoted string, or as a literal where it has octets that a quoted one may not."""
+    """Return `value` as a quoted string, or as a literal if it has octets that a quoted string cannot have."""
     if b"\0" in value:
         value = value.replace(b"\0", b"")
     if _QUOTABLE.fullmatch(value):
@@ -36,7 +37,7 @@ ADDRESS_FIELDS = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
 
 
 def envelope(fields: dict[bytes, bytes]) -> bytes:
-    """Return the ENVELOPE for the fields of a message; Sender and Reply-To are From where they are missing."""
+    """Return the ENVELOPE of a message with these fields; a missing Sender or Reply-To is taken from From."""
     lists = {name: address_list(fields.get(name, b"")) for name in ADDRESS_FIELDS}
     for name in (b"sender", b"reply-to"):
         if lists[name] == NIL:
@@ -48,9 +49,16 @@ def envelope(fields: dict[bytes, bytes]) -> bytes:
     )
 
 
-# Name, source route, mailbox, host; a group is opened by one that has only a
-# mailbox (its name) and closed by one that has nothing.
-Address = tuple[bytes | None, bytes | None, bytes | None, bytes | None]
+class Address(NamedTuple):
+    """An address. One with only a mailbox begins the group of that name, and one with nothing ends it."""
+
+    name: bytes | None
+    route: bytes | None  # source route
+    mailbox: bytes | None
+    host: bytes | None
+
+
+_END_OF_GROUP = Address(None, None, None, None)
 
 # Most fields hold one address in one of these forms.
 _SIMPLE = re.compile(
@@ -62,23 +70,24 @@ _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def address_list(value: bytes) -> bytes:
-    """Return the addresses of a field as IMAP sends them, or NIL where there are none."""
+    """Return the addresses of a field as IMAP sends them, or NIL if it has none."""
     rows = [b"(%b %b %b %b)" % tuple(nstring(text) for text in address) for address in addresses(value)]
     return b"(%b)" % b"".join(rows) if rows else NIL
 
 
 def addresses(value: bytes) -> list[Address]:
-    """Return the addresses of a field (RFC 5322 section 3.4 and its obsolete forms). Never fails."""
+    """Return the addresses of a field in order (RFC 5322 section 3.4, with its obsolete forms). Never fails."""
     simple = _SIMPLE.fullmatch(value)
     if simple:
         quoted, plain, mailbox, host = simple.groups()
-        return [((quoted if quoted is not None else (plain or b"").strip()) or None, None, mailbox, host)]
+        name = quoted if quoted is not None else (plain or b"").strip()
+        return [Address(name or None, None, mailbox, host)]
     return list(_parse_addresses(value))
 
 
 def _parse_addresses(value: bytes) -> Iterator[Address]:
-    words: list[bytes] = []  # what stands before "<", or an address without one
-    angle: list[bytes] | None = None  # what stands between "<" and ">"
+    words: list[bytes] = []  # tokens before "<", or of an address without "<"
+    angle: list[bytes] | None = None  # tokens between "<" and ">"
     comment, in_group, closed = b"", False, False
     tokens = _TOKEN.finditer(value)
     for match in tokens:
@@ -92,10 +101,10 @@ def _parse_addresses(value: bytes) -> Iterator[Address]:
             words, angle, comment, closed = [], None, b"", False
             if token == b";" and in_group:
                 in_group = False
-                yield (None, None, None, None)
+                yield _END_OF_GROUP
         elif token == b":" and angle is None and not in_group:
             in_group = True
-            yield (None, None, _phrase(words), None)
+            yield Address(None, None, _phrase(words), None)
             words, comment = [], b""
         elif token == b"<" and angle is None:
             angle = []
@@ -105,11 +114,11 @@ def _parse_addresses(value: bytes) -> Iterator[Address]:
             (words if angle is None else angle).append(token)
     yield from _address(words, angle, comment)
     if in_group:
-        yield (None, None, None, None)
+        yield _END_OF_GROUP
 
 
 def _comment(value: bytes, tokens: Iterator[re.Match[bytes]]) -> bytes:
-    """Consume a comment, nested ones included, whose "(" has been read; return what is in it."""
+    """Consume the rest of a comment and those nested in it, after its "(", and return its text."""
     start = end = None
     depth, escaped = 1, False
     for match in tokens:
@@ -133,19 +142,19 @@ def _address(words: list[bytes], angle: list[bytes] | None, comment: bytes) -> I
         route, parts = b"".join(parts[:colon]), parts[colon + 1 :]
     if not parts:
         if name and angle is not None:
-            yield (name, None, b"", b"")  # a name and an empty <>
+            yield Address(name, None, b"", b"")  # a name and an empty <>
         return
     if b"@" in parts:
         at = len(parts) - 1 - parts[::-1].index(b"@")
         mailbox, host = _join(parts[:at]), _join(parts[at + 1 :])
     else:
-        # NIL would open a group, so a missing host is an empty one.
+        # A host of NIL would begin a group, so a missing host is sent as an empty string.
         mailbox, host = _join(parts) if angle is not None else _phrase(words), b""
-    yield (name or None, route, mailbox, host)
+    yield Address(name or None, route, mailbox, host)
 
 
 def _phrase(words: list[bytes]) -> bytes:
-    """Return the text of a phrase: quoted strings without quotes, white space as one space."""
+    """Return the text of a phrase: strings without their quotes, and each white space as one space."""
     return b"".join(b" " if word.isspace() else _unquote(word) for word in words).strip()
 
 
@@ -163,9 +172,9 @@ def _unquote(word: bytes) -> bytes:
 
 
 def structure(octets: bytes, root: Part, extended: bool = True) -> bytes:
-    """Return BODYSTRUCTURE of a message, or with `extended` false its BODY."""
+    """Return the BODYSTRUCTURE of a message, or its BODY if `extended` is false. `root` is what `parse` returned."""
     done: dict[int, bytes] = {}
-    # Parts before what holds them: the deepest message must not need recursion.
+    # Inner parts come before the parts that hold them, so that deep nesting needs no recursion.
     for part in reversed(list(_walk(root))):
         done[id(part)] = _one(octets, part, done, extended)
     return done[id(root)]
@@ -208,7 +217,7 @@ def _one(octets: bytes, part: Part, done: dict[int, bytes], extended: bool) -> b
 
 
 def _extension(part: Part) -> list[bytes]:
-    """Return disposition, language and location."""
+    """Return the extension fields of a part after its parameters or MD5: disposition, language and location."""
     disposition = part.fields.get(b"content-disposition")
     return [
         NIL if disposition is None else _disposition(without_comments(disposition)),

@@ -1,9 +1,9 @@
 """Messages as octets: header fields and the tree of MIME parts (RFC 5322, RFC 2045, RFC 2046).
 
-A message is kept as it came; nothing here changes an octet of it but line
-ends. Parts are places in those octets, so that every BODY[...] section is a
-slice. Hostile messages cost no more than long ones: nesting and the number of
-parts are bounded, and what lies beyond a bound is part of the last part.
+Nothing here changes a message. A part is a range of its octets, so that every
+BODY[...] section is a slice. Hostile messages cost no more than long ones:
+nesting and the number of parts are limited, and the last part within a limit
+holds the rest.
 """
 
 import re
@@ -14,14 +14,14 @@ PARTS_MAX = 10_000  # parts in a message
 
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _TYPE = re.compile(rb"\s*([^\s/;()]+)\s*(?:/\s*([^\s;()/]+))?")
-# The closing quote is optional, so that a missing one cannot make us start over and over.
+# The closing quote is optional, so that a missing one does not make matching quadratic.
 _PARAMETER = re.compile(rb';\s*([^\s=;]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^\s;]*))', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _COMMENT_MARK = re.compile(rb'[()"\\]')
 
 
 def header_end(octets: bytes, start: int, end: int) -> int:
-    """Return where the header from `start` ends, its empty line included; `end` when there is no such line."""
+    """Return the offset after the header that begins at `start` and its empty line; `end` if it has none."""
     if octets.startswith(b"\r\n", start, end):
         return start + 2
     found = octets.find(b"\r\n\r\n", start, end)
@@ -29,14 +29,14 @@ def header_end(octets: bytes, start: int, end: int) -> int:
 
 
 def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name (in lower case) and unfolded value of each field; lines that are no field are passed over."""
+    """Yield the name (in lower case) and the unfolded value of each field, in order; skip lines without a colon."""
     for line in _FOLD.sub(b"", header).split(b"\r\n"):
         name, colon, value = line.partition(b":")
         if colon:
             yield name.rstrip().lower(), value.strip()
 
 
-# The fields that ENVELOPE and BODYSTRUCTURE are made of (RFC 9051 section 7.5.2), and that THREAD looks at.
+# The fields that ENVELOPE and BODYSTRUCTURE (RFC 9051 section 7.5.2) and THREAD use.
 USED = frozenset(
     b"date subject from sender reply-to to cc bcc in-reply-to message-id references content-type content-id"
     b" content-description content-transfer-encoding content-md5 content-disposition content-language"
@@ -51,9 +51,9 @@ Parameters = list[tuple[bytes, bytes]]
 class Part:
     """A message or a part of one: octets[start:body] is its header, octets[body:end] its body.
 
-    `type` and `subtype` are in lower case; `fields` has the first of each
-    field in USED. `children` are the parts of a multipart, `message` is what
-    a message/rfc822 part holds.
+    `type` and `subtype` are in lower case. `fields` has the first value of
+    each field in USED. `children` are the parts of a multipart; `message` is
+    the message in a message/rfc822 or message/global part.
     """
 
     __slots__ = ("body", "children", "end", "fields", "message", "parameters", "start", "subtype", "type")
@@ -72,11 +72,11 @@ class Part:
         self.message: Part | None = None
 
     def holds_message(self) -> bool:
-        """Tell whether the body is a message, not encoded (as RFC 2046 section 5.2.1 demands)."""
+        """Return whether the body is a message and is not encoded (RFC 2046 section 5.2.1 requires that)."""
         return (self.type, self.subtype) in MESSAGES and self.encoding not in (b"base64", b"quoted-printable")
 
     def parameter(self, name: bytes) -> bytes | None:
-        """Return the value of a parameter of Content-Type; `name` is in lower case."""
+        """Return the value of a parameter of Content-Type, or None; `name` is in lower case."""
         for key, value in self.parameters:
             if key.lower() == name:
                 return value
@@ -84,15 +84,15 @@ class Part:
 
     @property
     def encoding(self) -> bytes:
-        """The Content-Transfer-Encoding, in lower case; 7bit where there is none."""
+        """The Content-Transfer-Encoding in lower case; 7bit if there is none."""
         words = without_comments(self.fields.get(b"content-transfer-encoding", b"")).split()
         return words[0].lower() if words else b"7bit"
 
     def find(self, path: list[int]) -> "Part | None":
-        """Return the part of a message with this number, None when it has none such.
+        """Return the part of a message with this number ([2, 1] for 2.1), or None if there is none.
 
-        RFC 9051 section 6.4.5: a message that is no multipart has part 1, its
-        body; the parts of an enclosed message are numbered below its own part.
+        RFC 9051 section 6.4.5: the body of a message that is not a multipart is
+        part 1. The parts of an enclosed message are numbered below its own.
         """
         around, found = self, None
         for number in path:
@@ -112,10 +112,10 @@ class Part:
 
 
 def parse(octets: bytes) -> Part:
-    """Return the tree of parts of a message with CRLF line ends. Never fails."""
+    """Return the tree of the parts of a message, which has CRLF line ends. Never fails."""
     root = Part(octets, 0, len(octets))
     count = 1
-    # Children are put last on the list, so the walk needs no recursion.
+    # A list in place of recursion: nesting must not exhaust the stack.
     waiting = [(root, 1)]
     while waiting:
         part, depth = waiting.pop()
@@ -123,8 +123,8 @@ def parse(octets: bytes) -> Part:
         if part.type == b"multipart" and not beyond:
             default = b"message/rfc822" if part.subtype == b"digest" else b"text/plain"
             # A multipart has parts, even one that is cut off before the first.
-            places = _split(octets, part, PARTS_MAX - count) or [(part.end, part.end)]
-            part.children = [Part(octets, start, end, default) for start, end in places]
+            spans = _split(octets, part, PARTS_MAX - count) or [(part.end, part.end)]
+            part.children = [Part(octets, start, end, default) for start, end in spans]
         elif part.holds_message() and not beyond:
             part.message = Part(octets, part.body, part.end)
         elif part.type == b"multipart" or (part.type, part.subtype) in MESSAGES:
@@ -136,41 +136,45 @@ def parse(octets: bytes) -> Part:
 
 
 def _split(octets: bytes, part: Part, most: int) -> list[tuple[int, int]]:
-    """Return where the parts of a multipart start and end (RFC 2046 section 5.1.1)."""
+    """Return start and end of each part of a multipart (RFC 2046 section 5.1.1); the last of `most` has the rest."""
     boundary = part.parameter(b"boundary")
-    places: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     if not boundary:
-        return places
+        return spans
     delimiter = b"\r\n--" + boundary
-    # The line end before a delimiter is part of it, and may be the last of the header.
-    position = max(part.start, part.body - 2)
+    # The line end before a delimiter belongs to it, and may be the last one of the header.
+    offset = max(part.start, part.body - 2)
     start = None
-    while len(places) < most:
-        found = octets.find(delimiter, position, part.end)
+    while len(spans) < most:
+        found = octets.find(delimiter, offset, part.end)
         if found < 0:
             break
-        position = found + len(delimiter)
-        line_end = octets.find(b"\r\n", position, part.end)
-        after = octets[position : part.end if line_end < 0 else line_end]
+        offset = found + len(delimiter)
+        line_end = octets.find(b"\r\n", offset, part.end)
+        after = octets[offset : part.end if line_end < 0 else line_end]
         closing = after.startswith(b"--")
         if after.strip(b" \t") and not (closing and not after[2:].strip(b" \t")):
             continue  # a longer boundary that begins like this one
         if start is not None:
-            places.append((min(start, found), found))
+            spans.append((min(start, found), found))
         if closing:
-            return places
-        position = start = part.end if line_end < 0 else line_end + 2
+            return spans
+        start = part.end if line_end < 0 else line_end + 2
         # Two delimiters may share one line end.
-        position = max(found + len(delimiter), position - 2)
-    if len(places) == most:
-        places[-1] = (places[-1][0], part.end)
+        offset = max(found + len(delimiter), start - 2)
+    if len(spans) == most:
+        spans[-1] = (spans[-1][0], part.end)
     elif start is not None:
-        places.append((start, part.end))
-    return places
+        spans.append((start, part.end))
+    return spans
 
 
 def parse_type(value: bytes) -> tuple[bytes, bytes, Parameters]:
-    """Return type, subtype and parameters of a Content-Type; what cannot be read is application/octet-stream."""
+    """Return type and subtype (in lower case) and parameters of a Content-Type.
+
+    Without a type it is text/plain. Without a subtype it is text/plain if the
+    type is text, else application/octet-stream.
+    """
     value = without_comments(value)
     found = _TYPE.match(value)
     if not found:
@@ -182,7 +186,7 @@ def parse_type(value: bytes) -> tuple[bytes, bytes, Parameters]:
 
 
 def parse_parameters(value: bytes) -> Parameters:
-    """Return the parameters of a field (RFC 2045 section 5.1), as they stand but for quotes."""
+    """Return the parameters of a field (RFC 2045 section 5.1) in order, unchanged except for quotes."""
     found = []
     for name, quoted, token in _PARAMETER.findall(value):
         found.append((name, _ESCAPE.sub(rb"\1", quoted) if quoted else token))
@@ -193,22 +197,22 @@ def without_comments(value: bytes) -> bytes:
     """Return a structured field without its comments (RFC 5322 section 3.2.2)."""
     if b"(" not in value:
         return value
-    kept, depth, quoted, position, skip = [], 0, False, 0, -1
+    kept, depth, quoted, start, skip = [], 0, False, 0, -1
     for mark in _COMMENT_MARK.finditer(value):
-        place, what = mark.start(), mark[0]
-        if place == skip:
-            continue  # behind a backslash
+        offset, what = mark.start(), mark[0]
+        if offset == skip:
+            continue  # after a backslash
         if what == b"\\":
-            skip = place + 1
+            skip = offset + 1
         elif what == b'"' and not depth:
             quoted = not quoted
         elif what == b"(" and not quoted:
             if not depth:
-                kept.append(value[position:place])
+                kept.append(value[start:offset])
             depth += 1
         elif what == b")" and depth:
             depth -= 1
-            position = place + 1
+            start = offset + 1
     if not depth:
-        kept.append(value[position:])
+        kept.append(value[start:])
     return b" ".join(kept)

@@ -1,4 +1,4 @@
-"""What SORT and THREAD compare messages by (RFC 5256, RFC 5957). Made once, when a message arrives."""
+"""The keys by which SORT and THREAD compare messages (RFC 5256, RFC 5957), made once, when a message arrives."""
 
 import re
 from typing import NamedTuple
@@ -10,22 +10,22 @@ _LEADER = re.compile(r"^(?:\[[^][]*\]\s*)*(?:re|fwd?)\s*(?:\[[^][]*\]\s*)?:\s*")
 _BLOB = re.compile(r"^\[[^][]*\]\s*(?=\S)")
 _WRAPPED = re.compile(r"^\[fwd:(.*)\]$")
 _MESSAGE_ID = re.compile(rb"<[^<>\s]{1,500}>")
-SUBJECT_MAX = 1000  # characters: the patterns above take the square of it
-REFERENCES_MAX = 200  # of a message; the first and the last matter
+SUBJECT_MAX = 1000  # characters: matching the patterns above takes quadratic time
+REFERENCES_MAX = 200  # of a message: the first and the last 199
 
 
 class Order(NamedTuple):
-    """Keys of a message; texts are case-folded."""
+    """The keys of a message; texts are case-folded."""
 
-    subject: str  # base subject, section 2.1
-    reply: bool  # whether making it took anything away
+    subject: str  # base subject, RFC 5256 section 2.1
+    reply: bool  # whether the subject was that of a reply or a forward
     first_from: str  # mailbox of the first address
     first_to: str
     first_cc: str
     display_from: str  # RFC 5957: display name of the first address, else the address
     display_to: str
     message_id: bytes
-    references: bytes  # message ids, oldest first, each after a space
+    references: bytes  # message ids, oldest first, separated by spaces
 
 
 def order(fields: dict[bytes, bytes]) -> Order:
@@ -52,7 +52,7 @@ def order(fields: dict[bytes, bytes]) -> Order:
 
 
 def base_subject(subject: str) -> tuple[str, bool]:
-    """Return the base subject of a decoded, case-folded one, and whether it was that of a reply or a forward."""
+    """Return the base subject of a decoded, case-folded subject, and whether that is of a reply or a forward."""
     reply = False
     subject = " ".join(subject[:SUBJECT_MAX].split())
     while True:
@@ -73,7 +73,7 @@ def base_subject(subject: str) -> tuple[str, bool]:
 
 
 def _mailbox(addresses: list[envelope.Address]) -> str:
-    mailbox = addresses[0][2] if addresses else None
+    mailbox = addresses[0].mailbox if addresses else None
     return text.fold_case(text.decode(mailbox or b"", "utf-8"))
 
 

@@ -1,7 +1,7 @@
-"""The text of a message as a person reads it, for searching: decoded and case-folded.
+"""The text of a message as a person reads it, decoded and case-folded, for searching.
 
-It is made once, when a message arrives. Nothing here fails: what cannot be
-decoded is searched as it stands.
+It is made once, when a message arrives. Nothing here fails: text that cannot be
+decoded is searched as it is.
 """
 
 import binascii
@@ -12,10 +12,10 @@ from contextlib import suppress
 from .message import Part
 
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
-# RFC 2047 section 2; its length limits are not kept by those who write such words.
+# RFC 2047 section 2, without its length limits, which many senders exceed.
 _WORD = re.compile(rb"=\?([^?\s]{1,40})\?([bBqQ])\?([^?\r\n]*)\?=(?:[ \t\r\n]+(?==\?))?")
 
-# Codecs of Python that are no charsets of mail, some of them slow on hostile input.
+# Codecs of Python that are not charsets of mail; some are slow on hostile input.
 _NO_CHARSETS = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}
 
 
@@ -25,19 +25,19 @@ def fold_case(text: str) -> str:
 
 
 def header_text(header: bytes) -> str:
-    """Return a header with unfolded lines "name: value", encoded words decoded, after a line end each."""
+    """Return a header as unfolded, decoded, case-folded lines "name: value", each after a line end (LF)."""
     return "\n" + fold_case(decode_words(_FOLD.sub(b"", header))).replace("\r\n", "\n")
 
 
 def decode_words(octets: bytes) -> str:
-    """Return an unfolded header or value as text, its encoded words decoded (RFC 2047)."""
+    """Return an unfolded header or value as text, with its encoded words decoded (RFC 2047)."""
     if b"=?" in octets:
         octets = _WORD.sub(_decode_word, octets)
     return decode(octets, "utf-8")
 
 
 def body_text(octets: bytes, root: Part) -> str:
-    """Return the text parts of a message, and the headers of the messages enclosed in it."""
+    """Return the text parts of a message and the headers of the messages enclosed in it, case-folded, in order."""
     found = []
     waiting = [root]
     while waiting:
@@ -58,7 +58,7 @@ _TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<!--.*?-->|<[^>]*>
 
 
 def preview(octets: bytes, root: Part) -> str:
-    """Return the beginning of the first text part, white space as one space; empty where there is none."""
+    """Return the first PREVIEW_MAX characters of the first text part, with white space as one space; else ""."""
     waiting = [root]
     while waiting:
         part = waiting.pop()
@@ -66,7 +66,7 @@ def preview(octets: bytes, root: Part) -> str:
             waiting += reversed(part.children)
         elif part.type == b"text":
             charset = (part.parameter(b"charset") or b"us-ascii").decode("ascii", "replace")
-            # Enough octets for the preview, whatever they are encoded in.
+            # Enough octets for the preview in any charset.
             shown = decode(decoded(octets, part)[: PREVIEW_MAX * 50], charset)
             if part.subtype == b"html":
                 shown = _unescape(_TAG.sub(" ", shown))
@@ -86,7 +86,7 @@ def _unescape(shown: str) -> str:
 
 
 def sent(date: bytes) -> tuple[int | None, int | None]:
-    """Return when a message was sent, by its Date: seconds since 1970, and days since then in its own zone."""
+    """Return the Date of a message as seconds since 1970 and as days since 1970 in its own zone, or None twice."""
     from email.utils import mktime_tz, parsedate_tz
 
     try:
@@ -110,9 +110,10 @@ def decoded(octets: bytes, part: Part) -> bytes:
 
 
 def decode(octets: bytes, charset: str) -> str:
-    """Return octets in a charset as text; in an unknown or a wrong one as UTF-8 or ISO 8859-1.
+    """Return octets in a charset as text; if it is unknown or wrong, they are read as UTF-8 or ISO 8859-1.
 
-    What it returns can be encoded in UTF-8: UTF-7, for one, can hold lone surrogates.
+    The text has no lone surrogates, which UTF-7, for example, can hold, so it
+    can be encoded in UTF-8.
     """
     if octets.isascii() and charset.lower() in ("us-ascii", "utf-8", "iso-8859-1", "ascii", "windows-1252"):
         return octets.decode("ascii")
@@ -136,7 +137,7 @@ def _decode_word(word: re.Match[bytes]) -> bytes:
 
 
 def _decode_base64(octets: bytes) -> bytes:
-    """Decode what can be decoded: too little or wrong padding is common at the end of a part."""
+    """Decode as much as can be decoded: bad padding is common at the end of a part."""
     try:
         return binascii.a2b_base64(octets)
     except binascii.Error:

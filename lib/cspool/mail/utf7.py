@@ -21,7 +21,7 @@ def _shift(found: re.Match[str]) -> str:
 
 
 def decode(name: bytes) -> str:
-    """Return a name that a client sent; 8-bit names are read as UTF-8. Raises ValueError."""
+    """Return a name that a client has sent; one with 8-bit octets is read as UTF-8. Raises ValueError."""
     if not name.isascii():
         return name.decode("utf-8")
     return _SHIFTED.sub(_unshift, name.decode("ascii"))
@@ -38,12 +38,12 @@ def _unshift(found: re.Match[str]) -> str:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Tell whether LIST with this pattern shows this name (RFC 3501 section 6.3.8).
+    """Return whether LIST with this pattern shows this name (RFC 3501 section 6.3.8).
 
-    All ends of a match are followed at once: no pattern takes more time than
-    its length times that of the name.
+    All possible ends of a match are followed at once, so the time is bounded by
+    the length of the pattern times that of the name.
     """
-    inbox = 5 if name == "INBOX" or name.startswith("INBOX/") else 0  # characters whose case is all one
+    inbox = 5 if name == "INBOX" or name.startswith("INBOX/") else 0  # characters whose case does not matter
     ends = {0}
     for wanted in pattern:
         if wanted == "*":

@@ -1,1 +1,1 @@
-"""The operator's side: the files of a spool, and who may read, append and compact them. Nothing here needs a key."""
+"""The operator's side: the files of a spool; reading, appending to and compacting its log. Nothing here needs a key."""
