@@ -159,4 +159,4 @@ def test_the_parser_raises_nothing_but_bad_command(line, utf8):
         parser = Parser([line, b"\xff\0", b" x"], utf8)
         with contextlib.suppress(BadCommand):
             getattr(parser, method)()
-        assert 0 <= parser.position <= len(parser.line)
+        assert 0 <= parser.offset <= len(parser.line)

@@ -75,17 +75,17 @@ class Watcher:
             elif found := re.fullmatch(rb"VANISHED ([\d:,]+)", one):
                 assert expunges and self.qresync
                 for uid in numbers(found[1]):
-                    self.forget(self.place(uid))
+                    self.forget(self.index_of(uid))
             elif found := re.fullmatch(rb"(\d+) EXISTS", one):
                 self.exists(int(found[1]))
             elif found := re.fullmatch(rb"(\d+) FETCH \((.*)\)", one):
                 self.fetched(int(found[1]), found[2])
 
-    def place(self, uid):
+    def index_of(self, uid):
         return self.uids.index(uid)
 
-    def forget(self, place):
-        uid = self.uids.pop(place)
+    def forget(self, index):
+        uid = self.uids.pop(index)
         assert uid not in self.mailbox.flags, "told of an expunge that was none"
         self.flags.pop(uid, None)
 
@@ -281,16 +281,16 @@ class Follower(Watcher):
         assert count >= len(self.uids), "EXISTS must not take messages away"
         self.uids += [None] * (count - len(self.uids))
 
-    def place(self, uid):
+    def index_of(self, uid):
         """VANISHED may name a message whose UID was not asked for yet: then it is any one between its neighbours."""
         if uid in self.uids:
             return self.uids.index(uid)
-        after = next((place for place, one in enumerate(self.uids) if one and one > uid), len(self.uids))
+        after = next((index for index, one in enumerate(self.uids) if one and one > uid), len(self.uids))
         assert after and self.uids[after - 1] is None, "told of an expunge of a message never heard of"
         return after - 1
 
-    def forget(self, place):
-        self.flags.pop(self.uids.pop(place), None)
+    def forget(self, index):
+        self.flags.pop(self.uids.pop(index), None)
 
     def do(self, line, *literals, expunges=True):
         answers = super().do(line, *literals, expunges=expunges)

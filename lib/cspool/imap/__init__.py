@@ -1,11 +1,20 @@
-"""An IMAP server over one message database, on a pipe (RFC 3501).
+"""An IMAP server for one client and one message database (RFC 9051, RFC 3501).
 
-    connection  octets in and out: lines, literals, limits
-    grammar     what a client's command says
-    server      reads a command, finds its verb, answers
-    verbs       the verbs, one function each
-    session     who is logged in, what is selected, what it has been told
-    fetch       FETCH items; search: SEARCH keys; names: mailbox names
+    connection  reads lines and literals, writes answers, on two file descriptors
+    grammar     parses a client's command
+    server      reads a command, finds its verb, sends its answer
+    verbs       the table of verbs, and the verbs that name neither a mailbox nor a message
+    mailboxes   the verbs that name a mailbox, and those that leave it
+    messages    the verbs on messages of the selected mailbox
+    session     the client: login, enabled extensions, selected mailbox, changes
+    selected    the selected mailbox as the client has been told of it
+    listing     LIST and LSUB
+    status      STATUS
+    fetch       FETCH
+    search      SEARCH keys, for SORT and THREAD too
+    sort        SORT
+    thread      THREAD
+    sets        sets of UIDs
 
-grammar knows nothing of the database; what answers, writes through connection.
+connection, grammar and sets know nothing of the database. All answers go out through connection.
 """

@@ -1,6 +1,6 @@
 """Octets to and from a client, on two file descriptors: lines and literals in, answers out.
 
-Either way they may be deflated (RFC 4978).
+Both directions can be deflated (RFC 4978).
 """
 
 import os
@@ -8,18 +8,19 @@ import select
 import zlib
 
 LINE_MAX = 65536  # octets; RFC 7162 section 4 wants 8192, clients with long sets send more
-BUFFER = 1 << 16
-
-
-PIPE = select.PIPE_BUF  # octets that can be written to what is ready without a wait
+BUFFER = 1 << 16  # octets
+PIPE = select.PIPE_BUF  # octets that a pipe takes without blocking once select says it is ready (POSIX)
 
 
 class Closed(Exception):
-    """The client is gone, or has been silent too long; the text is for its BYE."""
+    """The client is gone, was silent for too long, or sent what cannot be read. The text is for its BYE."""
 
 
 class Connection:
-    """Reads with a timeout, in seconds; writes are collected until `flush`."""
+    """A client on two file descriptors. Each read and each write may take `timeout` seconds.
+
+    Writes are collected until `flush`, or until they exceed BUFFER.
+    """
 
     def __init__(self, read_fd: int, write_fd: int, timeout: float) -> None:
         self.read_fd = read_fd
@@ -33,11 +34,11 @@ class Connection:
 
     @property
     def compressed(self) -> bool:
-        """Whether `compress` has been called."""
+        """Return whether both directions are deflated."""
         return self._deflater is not None
 
     def compress(self) -> None:
-        """Deflate what follows, both ways."""
+        """Deflate both directions from here on. Input already read counts as deflated."""
         self.flush()
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         self._deflater = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -45,10 +46,10 @@ class Connection:
         self._take(raw)
 
     def read_line(self) -> bytes:
-        """Return a line without its line end.
+        """Return the next line without its line end, LF or CRLF.
 
-        Raises Closed, also for one that is too long: its end might announce a
-        literal, which must not be taken for commands.
+        Raises Closed, also for a line longer than LINE_MAX: its end could
+        announce a literal, which must not be read as commands.
         """
         end = self._input.find(b"\n")
         while end < 0 and len(self._input) <= LINE_MAX:
@@ -65,7 +66,7 @@ class Connection:
         if length <= len(self._input):
             octets, self._input = self._input[:length], self._input[length:]
             return octets
-        # Pieces, since adding to a long string over and over would be quadratic.
+        # Pieces: appending to one long string again and again would be quadratic.
         pieces, missing = [self._input], length - len(self._input)
         while missing > 0:
             self._input = b""
@@ -75,23 +76,23 @@ class Connection:
         return b"".join(pieces)
 
     def skip(self, length: int) -> None:
-        """Read and throw away this many octets."""
+        """Read and discard this many octets. Raises Closed."""
         while length > 0:
             length -= len(self.read(min(length, BUFFER)))
 
     def wait(self, timeout: float) -> bool:
-        """Tell whether there is something to read within this many seconds."""
+        """Wait up to `timeout` seconds for input; return whether there is any. Its end counts as input."""
         return bool(self._input) or self._rest() or bool(select.select([self.read_fd], [], [], timeout)[0])
 
     def write(self, octets: bytes) -> None:
-        """Send octets, at the latest with the next flush."""
+        """Send octets, at the next flush at the latest. Raises Closed."""
         self._output.append(octets)
         self._size += len(octets)
         if self._size > BUFFER:
             self.flush()
 
     def flush(self) -> None:
-        """Send what has been written. Raises Closed when nobody reads it, or not for a long time."""
+        """Send what has been written. Raises Closed if the client is gone, or reads nothing for `timeout` seconds."""
         if not self._output:
             return
         octets = b"".join(self._output)
@@ -108,7 +109,7 @@ class Connection:
             raise Closed("Connection lost") from None
 
     def _rest(self) -> bool:
-        """Tell whether octets that have been read are still to be inflated."""
+        """Return whether octets that have been read are still to be inflated."""
         return bool(self._inflater and self._inflater.unconsumed_tail)
 
     def _take(self, octets: bytes) -> None:

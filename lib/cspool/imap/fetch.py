@@ -1,7 +1,7 @@
-"""FETCH: what a client asks for, made into one query and one function for each item (RFC 9051 section 6.4.5).
+"""FETCH: the items as one query, and one function for each item (RFC 9051 section 6.4.5).
 
-ENVELOPE, BODYSTRUCTURE and PREVIEW lie ready in the database. A message is
-parsed only for BODY and for sections that name a part.
+The database has ENVELOPE, BODYSTRUCTURE and PREVIEW as they are sent. A
+message is parsed only for BODY, and for sections that name a part.
 """
 
 import re
@@ -11,7 +11,18 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from ..mail import envelope, message, text
-from .grammar import CONDSTORE, MONTHS, QRESYNC, BadCommand, No, Parser, Section, SequenceSet
+from .grammar import (
+    CONDSTORE,
+    MONTHS,
+    QRESYNC,
+    BadCommand,
+    No,
+    Parser,
+    Partial,
+    PartialRange,
+    Section,
+    SequenceSet,
+)
 from .session import Session
 from .sets import Ranges, merged, uid_set, within
 
@@ -27,12 +38,12 @@ OCTETS = "JOIN octets ON octets.content = message.content"
 _BETWEEN_FIELDS = re.compile(rb"\n(?![ \t])")
 
 T = TypeVar("T")
-Row = tuple[Any, ...]
-Item = Callable[[Row], bytes]
+Row = tuple[Any, ...]  # sequence number, UID, and the columns that `Fetch.column` was asked for
+Item = Callable[[Row], bytes]  # returns the item of a message as it is sent, with its name
 
 
 class Fetch:
-    r"""One FETCH command: its items, its modifiers, and whether it sets \Seen."""
+    r"""One FETCH command: its items, its modifiers, and whether it sets \Seen. It needs a selected mailbox."""
 
     def __init__(self, session: Session, by_uid: bool) -> None:
         assert session.selected
@@ -40,17 +51,17 @@ class Fetch:
         self.selected = session.selected
         self.by_uid = by_uid
         self.columns: list[str] = []
-        self.tables: list[str] = []
-        self.items: dict[bytes, Item] = {}
+        self.tables: list[str] = []  # joins that the columns need
+        self.items: dict[bytes, Item] = {}  # by what tells items apart: each is sent once
         self.sets_seen = False
-        self.changed_since: int | None = None
+        self.changed_since: int | None = None  # MODSEQ
         self.vanished = False
-        self.partial: tuple[int, int] | None = None
+        self.partial_range: PartialRange | None = None
         if by_uid:
             self.add(b"UID")
 
     def parse(self, parser: Parser) -> None:
-        """Read the items and modifiers of the command."""
+        """Read the items and modifiers of the command. Raises BadCommand."""
         if parser.peek() == b"(":
             if not parser.parenthesized(lambda: self._item(parser)):
                 raise BadCommand("Nothing to fetch")
@@ -74,7 +85,7 @@ class Fetch:
             self.vanished = True
         elif name == b"PARTIAL" and self.by_uid:
             parser.space()
-            self.partial = parser.partial_range()
+            self.partial_range = parser.partial_range()
         else:
             raise BadCommand("Unknown FETCH modifier")
 
@@ -95,11 +106,11 @@ class Fetch:
         for one in MACROS.get(name, [name]) if macros else [name]:
             self.add(one)
         if name == b"PREVIEW":
-            parser.at(b" (LAZY)")  # RFC 8970 section 4.1; a preview is always there
+            parser.at(b" (LAZY)")  # RFC 8970 section 4.1; the preview is always ready
         self.sets_seen |= name in (b"RFC822", b"RFC822.TEXT")
 
     def add(self, name: bytes) -> None:
-        """Add an item by its name. Raises BadCommand."""
+        """Add an item by its name, unless it has a section. Raises BadCommand."""
         if name in (b"RFC822", b"RFC822.HEADER", b"RFC822.TEXT"):
             what = name.partition(b".")[2]
             self._section(Section([], what, [], what), None, name)
@@ -112,7 +123,7 @@ class Fetch:
             self.session.enabled.add(CONDSTORE)
 
     def column(self, column: str, table: str = "") -> int:
-        """Ask for a column, and return its place in a row, behind sequence number and UID."""
+        """Add a column to the query, with the join that it needs; return its index in a Row."""
         if table and table not in self.tables:
             self.tables.append(table)
         if column not in self.columns:
@@ -120,14 +131,15 @@ class Fetch:
         return self.columns.index(column) + 2
 
     def octets(self) -> Callable[[Row], bytes]:
-        """Return what reads the whole message from a row."""
+        """Return a function that takes the whole message out of a row."""
         header, body = self.column("octets.header", OCTETS), self.column("octets.body", OCTETS)
         return lambda row: row[header] + row[body]
 
-    def _section(self, section: Section, partial: tuple[int, int] | None, name: bytes = b"") -> None:
+    def _section(self, section: Section, partial: Partial | None, name: bytes = b"") -> None:
+        """Add a section, or part of it; `name` is how it is answered, if not as BODY[...]."""
         answer = name or b"BODY[%b]" % section.raw
         if partial:
-            answer += b"<%d>" % partial[0]
+            answer += b"<%d>" % partial.start
         read = self._reader(section)
 
         def item(row: Row) -> bytes:
@@ -135,13 +147,13 @@ class Fetch:
             if octets is None:
                 return answer + b" NIL"
             if partial:
-                octets = octets[partial[0] : partial[0] + partial[1]]
+                octets = octets[partial.start : partial.start + partial.length]
             return b"%b {%d}\r\n%b" % (answer, len(octets), octets)
 
-        self.items[b"%b %d" % (answer, partial[1] if partial else 0)] = item
+        self.items[b"%b %d" % (answer, partial.length if partial else 0)] = item
 
     def _reader(self, section: Section) -> Callable[[Row], bytes | None]:
-        """Return what takes a section out of a row; None where the message has no such part."""
+        """Return a function that takes a section out of a row, None if the message has no such part."""
         if section.path:
             whole = self.octets()
             return lambda row: part_of(whole(row), section)
@@ -156,11 +168,11 @@ class Fetch:
             return lambda row: choose(row[header])
         return self.octets()
 
-    def _binary(self, path: list[int], size: bool, partial: tuple[int, int] | None) -> None:
-        """BINARY and BINARY.SIZE: a part without its Content-Transfer-Encoding (RFC 3516)."""
+    def _binary(self, path: list[int], size: bool, partial: Partial | None) -> None:
+        """Add BINARY, or BINARY.SIZE: a part without its Content-Transfer-Encoding (RFC 3516 section 4.2)."""
         answer = b"%b[%b]" % (b"BINARY.SIZE" if size else b"BINARY", b".".join(b"%d" % number for number in path))
         if partial:
-            answer += b"<%d>" % partial[0]
+            answer += b"<%d>" % partial.start
         whole = self.octets()
 
         def item(row: Row) -> bytes:
@@ -170,16 +182,16 @@ class Fetch:
             if octets is None:
                 return answer + b" NIL"
             if partial:
-                octets = octets[partial[0] : partial[0] + partial[1]]
-            # A literal8 only where a literal will not do.
+                octets = octets[partial.start : partial.start + partial.length]
+            # A literal8 only for NUL, which a literal cannot hold (RFC 3516 section 4.3).
             return b"%b %b{%d}\r\n%b" % (answer, b"~" if b"\0" in octets else b"", len(octets), octets)
 
-        self.items[b"%b %d" % (answer, partial[1] if partial else 0)] = item
+        self.items[b"%b %d" % (answer, partial.length if partial else 0)] = item
 
-    # Doing it
+    # Answering
 
     def run(self, numbers: SequenceSet) -> None:
-        """Answer for the messages of a set."""
+        """Send the answers for the messages of a set. Raises BadCommand and No."""
         selected, write = self.selected, self.session.connection.write
         ranges = selected.ranges(numbers, self.by_uid)
         if self.vanished:
@@ -187,15 +199,16 @@ class Fetch:
         if self.changed_since is not None:
             rows = selected.rows(ranges, "message.modseq")
             ranges = merged([(uid, uid) for _, uid, modseq in rows if modseq > self.changed_since])
-        if self.partial:
-            ranges = self._take_partial(ranges)
+        if self.partial_range:
+            uids = [uid for _, uid, _ in selected.rows(ranges, "NULL")]
+            ranges = merged([(uid, uid) for uid in page(uids, self.partial_range)])
         seen = set()
         if self.sets_seen and not selected.read_only:
             seen = self._set_seen(ranges)
-            # A change of flags is told as everywhere else.
-            told = [b"FLAGS"] + [b"UID"] * (QRESYNC in self.session.enabled)
-            told += [b"MODSEQ"] * (CONDSTORE in self.session.enabled)
-            changed = [ITEMS[name](self) for name in told if name not in self.items]
+            # Changed flags are sent with the items that Selected.flags_answer would send.
+            names = [b"FLAGS"] + [b"UID"] * (QRESYNC in self.session.enabled)
+            names += [b"MODSEQ"] * (CONDSTORE in self.session.enabled)
+            changed = [ITEMS[name](self) for name in names if name not in self.items]
         flags = self.column("message.flags") if seen else 0
         items = list(self.items.values())
         columns = ", ".join(self.columns or ["NULL"])
@@ -206,52 +219,47 @@ class Fetch:
                 selected.told[row[1]] = row[flags]
             write(b"* %d FETCH (%b)\r\n" % (row[0], b" ".join(parts)))
 
-    def _take_partial(self, ranges: Ranges) -> Ranges:
-        assert self.partial
-        uids = [uid for _, uid, _ in self.selected.rows(ranges, "NULL")]
-        return merged([(uid, uid) for uid in cut(uids, self.partial)])
-
     def _tell_vanished(self, ranges: Ranges) -> None:
-        """VANISHED (EARLIER) for what is gone since, of what was asked for (RFC 7162 section 3.2.6)."""
+        """Send VANISHED (EARLIER) for the UIDs asked for that have been expunged since (RFC 7162 section 3.2.6)."""
         gone = vanished_since(self.session, self.selected.key, self.changed_since or 0, ranges)
         if gone:
             self.session.untagged(b"VANISHED (EARLIER) " + uid_set(gone))
 
     def _set_seen(self, ranges: Ranges) -> set[int]:
-        r"""Set \Seen on those of the messages that lack it; return their UIDs."""
+        r"""Set \Seen on the messages that lack it; return their UIDs."""
         rows = self.selected.rows(ranges, "message.id, message.flags")
         unseen = {uid: message_id for _, uid, message_id, flags in rows if "\\Seen" not in flags.split()}
         self.session.change_messages([{"do": "add-flags", "flags": ["\\Seen"]}], list(unseen.values()))
         return set(unseen)
 
 
-# Each makes, for a FETCH, what answers the item for a row.
+# Items, for ITEMS: each function adds the columns that it needs to a Fetch, and returns the Item.
 
 
 def _ready(name: bytes, column: str, table: str = "") -> Callable[[Fetch], Item]:
-    """An item whose octets lie in the database as they are sent."""
+    """Return the function for an item that the database has as it is sent."""
 
     def make(fetch: Fetch) -> Item:
-        place = fetch.column(column, table)
-        return lambda row: b"%b %b" % (name, row[place])
+        index = fetch.column(column, table)
+        return lambda row: b"%b %b" % (name, row[index])
 
     return make
 
 
 def _number(form: bytes, column: str, table: str = "") -> Callable[[Fetch], Item]:
     def make(fetch: Fetch) -> Item:
-        place = fetch.column(column, table)
-        return lambda row: form % row[place]
+        index = fetch.column(column, table)
+        return lambda row: form % row[index]
 
     return make
 
 
 def _flags(fetch: Fetch) -> Item:
-    place, selected = fetch.column("message.flags"), fetch.selected
-    ready: dict[tuple[bool, str], bytes] = {}  # few messages have flags that no other has
+    index, selected = fetch.column("message.flags"), fetch.selected
+    ready: dict[tuple[bool, str], bytes] = {}  # a cache: most messages share their flags with others
 
     def item(row: Row) -> bytes:
-        flags = row[place]
+        flags = row[index]
         known = ready.get((row[1] in selected.recent, flags))
         return known or ready.setdefault((row[1] in selected.recent, flags), b"FLAGS " + selected.flags(row[1], flags))
 
@@ -260,8 +268,8 @@ def _flags(fetch: Fetch) -> Item:
 
 def _date(name: bytes, column: str) -> Callable[[Fetch], Item]:
     def make(fetch: Fetch) -> Item:
-        place = fetch.column(column)
-        return lambda row: b"%b %b" % (name, date_time(row[place]))
+        index = fetch.column(column)
+        return lambda row: b"%b %b" % (name, date_time(row[index]))
 
     return make
 
@@ -276,6 +284,7 @@ def _body(fetch: Fetch) -> Item:
     return item
 
 
+# Items without a section, by name.
 ITEMS: dict[bytes, Callable[[Fetch], Item]] = {
     b"UID": lambda fetch: lambda row: b"UID %d" % row[1],
     b"FLAGS": _flags,
@@ -292,22 +301,22 @@ ITEMS: dict[bytes, Callable[[Fetch], Item]] = {
 }
 
 
-def cut(found: list[T], partial: tuple[int, int]) -> list[T]:
-    """Return the part of a result that PARTIAL asks for: counted from 1, or from the end; either end first."""
-    first, last = min(partial), max(partial)
+def page(results: list[T], partial_range: PartialRange) -> list[T]:
+    """Return the results that PARTIAL asks for, as many of them as there are (RFC 9394 section 3.1)."""
+    first, last = min(partial_range), max(partial_range)
     if first < 0:
-        first, last = len(found) + first + 1, len(found) + last + 1
-    return found[max(0, first - 1) : max(0, last)]
+        first, last = len(results) + first + 1, len(results) + last + 1
+    return results[max(0, first - 1) : max(0, last)]
 
 
 def vanished_since(session: Session, mailbox: int, modseq: int, ranges: Ranges) -> list[int]:
-    """Return the UIDs in these ranges that have been expunged since."""
+    """Return the UIDs in these ranges that were expunged from a mailbox, by its key, after `modseq`; ascending."""
     query = "SELECT uid FROM vanished WHERE mailbox = ? AND modseq > ?"
     return within(sorted(uid for (uid,) in session.db.execute(query, (mailbox, modseq))), ranges)
 
 
 def date_time(seconds: int) -> bytes:
-    """Return a date-time in the zone of this machine (RFC 3501 section 9)."""
+    """Return seconds since 1970 as a quoted date-time in the time zone of this machine (RFC 3501 section 9)."""
     date = time.localtime(seconds)
     sign, minutes = "-" if date.tm_gmtoff < 0 else "+", abs(date.tm_gmtoff) // 60
     month = MONTHS[date.tm_mon - 1].decode().capitalize()
@@ -318,19 +327,19 @@ def date_time(seconds: int) -> bytes:
 
 
 def header_fields(section: Section) -> Callable[[bytes], bytes]:
-    """Return what picks the fields of HEADER.FIELDS or HEADER.FIELDS.NOT out of a header.
+    """Return a function that picks the fields of HEADER.FIELDS or HEADER.FIELDS.NOT out of a header.
 
-    The empty line behind the header is always there (RFC 3501 section 6.4.5).
+    What it returns always ends with the empty line (RFC 3501 section 6.4.5).
     """
     names = frozenset(name.lower() for name in section.names)
     chosen = section.what == b"HEADER.FIELDS"
 
     def wanted(name: bytes) -> bool:
         if name.startswith((b" ", b"\t")) or b"\n" in name:
-            return False  # no field: a line without a colon, or what goes on from nothing
+            return False  # not a field: its first line has no colon, or continues a field that is not there
         return (name.rstrip(b" \t").lower() in names) is chosen
 
-    remembered = lru_cache(1000)(wanted)  # headers are full of the same names, none of them long
+    remembered = lru_cache(1000)(wanted)  # the same names come again and again; only short ones are kept
 
     def choose(header: bytes) -> bytes:
         kept = []
@@ -346,7 +355,7 @@ def header_fields(section: Section) -> Callable[[bytes], bytes]:
 
 
 def part_of(octets: bytes, section: Section) -> bytes | None:
-    """Return a section that names a part, or None where there is no such part."""
+    """Return a section that names a part, out of the octets of a message; None if there is no such part."""
     part = message.parse(octets).find(section.path)
     if part is None:
         return None
@@ -364,7 +373,10 @@ def part_of(octets: bytes, section: Section) -> bytes | None:
 
 
 def decoded_part(octets: bytes, path: list[int]) -> bytes | None:
-    """Return a part without its transfer encoding; None where there is no such part. Raises No."""
+    """Return a part without its transfer encoding; the whole message, as it is, if `path` is empty.
+
+    Return None if there is no such part. Raises No for an unknown encoding.
+    """
     if not path:
         return octets
     part = message.parse(octets).find(path)

@@ -1,6 +1,7 @@
-"""LIST and LSUB: which mailboxes there are, and what they are (RFC 9051 section 6.3.9, RFC 5258, RFC 6154)."""
+"""LIST and LSUB: the answers for each mailbox (RFC 9051 section 6.3.9, RFC 5258, RFC 6154)."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ..form import SPECIAL_USES, canonical
 from ..mail import utf7
@@ -8,33 +9,39 @@ from .grammar import REV2, BadCommand, Parser
 from .session import Session
 from .status import parse_items
 
-# Of which mailbox a STATUS is to follow, and the items.
-Status = tuple[str, list[bytes]]
+
+class ListAnswer(NamedTuple):
+    """An untagged LIST answer, and the name and items of the STATUS that is to follow it (RFC 5819)."""
+
+    answer: bytes
+    name: str = ""
+    status_items: list[bytes] | None = None  # None if no STATUS is to follow
 
 
 class _Mailboxes:
-    """All mailboxes of the view, and all that only their children or subscriptions tell of."""
+    """All names that LIST can show: mailboxes of the view, names above them, subscribed names."""
 
     def __init__(self, session: Session) -> None:
         rows = session.db.execute("SELECT name, use FROM mailbox WHERE name IS NOT NULL")
         self.use: dict[str, str] = dict(rows.fetchall())
         used = {one for use in self.use.values() for one in use.split()}
         for name, use in SPECIAL_USES.items():
-            if use not in used:  # made at first use, or made without saying what for: by a delivery, say
+            if use not in used:  # to be created at first use, or created without a use, as by a delivery
                 self.use[name] = use
         self.subscribed = {name for (name,) in session.db.execute("SELECT name FROM subscription WHERE view")}
         self.parents = {parent for name in self.use for parent in _parents(name)}
         self.above_subscribed = {parent for name in self.subscribed for parent in _parents(name)}
 
     def all(self) -> list[str]:
-        """Names in the order in which they are shown: INBOX first."""
+        """Return the names in the order of the answers: INBOX first."""
         every = self.use.keys() | self.parents | self.subscribed
         return sorted(every, key=lambda name: (name != "INBOX", name))
 
     def attributes(self, name: str, session: Session, subscribed: bool) -> list[str]:
+        r"""Return the attributes of a name (RFC 9051 section 7.3.1), \Subscribed only if `subscribed`."""
         found = []
         if name not in self.use:
-            # \NonExistent says more, but IMAP4rev1 clients know only the other.
+            # \NonExistent implies \Noselect, but IMAP4rev1 clients know only the latter.
             found += ["\\NonExistent"] if REV2 in session.enabled else ["\\NonExistent", "\\Noselect"]
         found.append("\\HasChildren" if name in self.parents else "\\HasNoChildren")
         if subscribed and name in self.subscribed:
@@ -43,13 +50,13 @@ class _Mailboxes:
 
 
 def _parents(name: str) -> Iterator[str]:
-    for place, letter in enumerate(name):
+    for index, letter in enumerate(name):
         if letter == "/":
-            yield name[:place]
+            yield name[:index]
 
 
-def list_(session: Session, parser: Parser) -> Iterator[tuple[bytes, Status | None]]:
-    """Yield an answer for each mailbox that LIST shows, and what STATUS is to follow it."""
+def list_answers(session: Session, parser: Parser) -> Iterator[ListAnswer]:
+    """Yield an answer for each name that LIST shows. Raises BadCommand before the first."""
     parser.space()
     selection = _options(parser, {b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"})
     if b"RECURSIVEMATCH" in selection and not {b"SUBSCRIBED", b"SPECIAL-USE"} & selection.keys():
@@ -64,8 +71,8 @@ def list_(session: Session, parser: Parser) -> Iterator[tuple[bytes, Status | No
         returns = _options(parser, {b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS"})
     parser.end()
     if patterns == [""] and not extended:
-        # The hierarchy delimiter, and the root of the reference (RFC 3501 section 6.3.8).
-        yield b'LIST (\\Noselect) "/" ""', None
+        # Only the hierarchy delimiter and the root are asked for (RFC 3501 section 6.3.8).
+        yield ListAnswer(b'LIST (\\Noselect) "/" ""')
         return
     mailboxes = _Mailboxes(session)
     patterns = [canonical(reference + pattern) for pattern in patterns if pattern]
@@ -79,12 +86,11 @@ def list_(session: Session, parser: Parser) -> Iterator[tuple[bytes, Status | No
         answer = b'LIST (%b) "/" %b' % (" ".join(shown).encode(), session.mailbox_name(name))
         if children and b"RECURSIVEMATCH" in selection:
             answer += b' ("CHILDINFO" ("SUBSCRIBED"))'
-        status = (name, returns[b"STATUS"]) if b"STATUS" in returns and name in mailboxes.use else None
-        yield answer, status
+        yield ListAnswer(answer, name, returns.get(b"STATUS") if name in mailboxes.use else None)
 
 
 def _selected(mailboxes: _Mailboxes, name: str, selection: dict[bytes, list[bytes]]) -> tuple[bool, bool]:
-    """Tell whether a mailbox itself, and whether something below it, is what LIST asks for."""
+    """Return whether LIST shows a name for itself, and whether it shows it for a subscribed name below."""
     if b"SUBSCRIBED" in selection:
         chosen = name in mailboxes.subscribed
         children = b"RECURSIVEMATCH" in selection and name in mailboxes.above_subscribed
@@ -97,7 +103,7 @@ def _selected(mailboxes: _Mailboxes, name: str, selection: dict[bytes, list[byte
 
 
 def _options(parser: Parser, known: set[bytes]) -> dict[bytes, list[bytes]]:
-    """Read selection or return options, if they come next; STATUS has its items."""
+    """Read selection or return options, if they come next; return each with its items, which only STATUS has."""
     found: dict[bytes, list[bytes]] = {}
     if parser.peek() != b"(":
         return found
@@ -116,8 +122,8 @@ def _options(parser: Parser, known: set[bytes]) -> dict[bytes, list[bytes]]:
     return found
 
 
-def lsub(session: Session, parser: Parser) -> Iterator[bytes]:
-    """Yield the subscribed names that match (RFC 3501 section 6.3.9)."""
+def lsub_answers(session: Session, parser: Parser) -> Iterator[bytes]:
+    """Yield an answer for each name that LSUB shows (RFC 3501 section 6.3.9). Raises BadCommand before the first."""
     parser.space()
     reference = parser.mailbox()
     parser.space()
@@ -125,7 +131,7 @@ def lsub(session: Session, parser: Parser) -> Iterator[bytes]:
     parser.end()
     mailboxes = _Mailboxes(session)
     shown = {name for name in mailboxes.subscribed if utf7.matches(pattern, name)}
-    # With %, a name stands for what is subscribed below it, too.
+    # With %, a name that is not subscribed is shown for subscribed names below it.
     above = {name for name in mailboxes.above_subscribed if "%" in pattern and utf7.matches(pattern, name)} - shown
     for name in sorted(shown | above):
         attributes = b"\\Noselect" if name in above else b""

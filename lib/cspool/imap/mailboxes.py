@@ -1,4 +1,4 @@
-"""The verbs that name mailboxes (RFC 9051 section 6.3)."""
+"""The verbs that name a mailbox, and those that leave it (RFC 9051 sections 6.3, 6.4.1, 6.4.2)."""
 
 import os
 import time
@@ -23,11 +23,13 @@ from .verbs import LOGGED_IN, SELECTED, verb
 
 @verb(LOGGED_IN)
 def select(session: Session, parser: Parser) -> str:
+    """Section 6.3.2."""
     return _select(session, parser, read_only=False)
 
 
 @verb(LOGGED_IN)
 def examine(session: Session, parser: Parser) -> str:
+    """Section 6.3.3."""
     return _select(session, parser, read_only=True)
 
 
@@ -39,7 +41,7 @@ def _select(session: Session, parser: Parser, read_only: bool) -> str:
         parser.parenthesized(lambda: resync.parse(session, parser))
     parser.end()
     if session.selected:
-        session.selected = None  # also when this fails (section 6.3.2)
+        session.selected = None  # even if this SELECT fails (section 6.3.2)
         session.untagged(b"OK [CLOSED] The other mailbox is not selected any more")
     key = session.mailbox(name)
     selected = Selected(session.db, session.enabled, key, read_only)
@@ -65,13 +67,14 @@ def _select(session: Session, parser: Parser, read_only: bool) -> str:
 
 
 class _Resync:
-    """The parameters of SELECT: CONDSTORE, and QRESYNC with what the client knows (RFC 7162 section 3.2.5)."""
+    """The parameters of SELECT: CONDSTORE (RFC 7162 section 3.1.8), and QRESYNC with the client's state (3.2.5)."""
 
     def __init__(self) -> None:
-        self.uidvalidity = self.modseq = 0
-        self.known: SequenceSet = [(1, None)]
+        self.uidvalidity = self.modseq = 0  # of QRESYNC; a MODSEQ of 0 means that it was not given
+        self.known: SequenceSet = [(1, None)]  # UIDs
 
     def parse(self, session: Session, parser: Parser) -> None:
+        """Read one parameter, inside the parentheses. Raises BadCommand."""
         name = parser.atom()
         if name == b"CONDSTORE":
             session.enabled.add(CONDSTORE)
@@ -86,7 +89,7 @@ class _Resync:
             self.known = parser.sequence_set()
             parser.at(b" ")
         if parser.at(b"("):
-            # Numbers and UIDs that the client has: they could only make the answer shorter.
+            # Sequence numbers and their UIDs: they could only make the answer shorter.
             parser.sequence_set()
             parser.space()
             parser.sequence_set()
@@ -94,7 +97,7 @@ class _Resync:
         parser.expect(b")")
 
     def answer(self, session: Session, selected: Selected) -> None:
-        """Tell what has vanished and changed since, if the client's UIDs are still those of this mailbox."""
+        """Send expunges and flags since the client's MODSEQ, if its UIDVALIDITY is still that of this mailbox."""
         if not self.modseq or self.uidvalidity != selected.mailbox("uidvalidity"):
             return
         ranges = selected.past_ranges(self.known)
@@ -108,6 +111,7 @@ class _Resync:
 
 @verb((SELECTED,))
 def close(session: Session, parser: Parser) -> str:
+    """Section 6.4.1."""
     parser.end()
     selected = session.selected
     if selected and not selected.read_only:
@@ -118,16 +122,18 @@ def close(session: Session, parser: Parser) -> str:
 
 @verb((SELECTED,))
 def unselect(session: Session, parser: Parser) -> str:
+    """Section 6.4.2."""
     parser.end()
     session.selected = None
     return "UNSELECT completed"
 
 
-# Mailboxes come and go
+# CREATE, DELETE, RENAME
 
 
 @verb(LOGGED_IN)
 def create(session: Session, parser: Parser) -> str:
+    """Section 6.3.4, with a special use if the client gives one (RFC 6154 section 3)."""
     parser.space()
     name = _new_name(parser.mailbox().removesuffix("/"))
     use = ""
@@ -145,7 +151,7 @@ def create(session: Session, parser: Parser) -> str:
 
 
 def _missing_parents(session: Session, name: str) -> list[str]:
-    """Return the names above this one that no mailbox has (sections 6.3.4 and 6.3.6)."""
+    """Return the names above this one that no mailbox has, to be created first (sections 6.3.4 and 6.3.6)."""
     levels = name.split("/")
     parents = ["/".join(levels[:depth]) for depth in range(1, len(levels))]
     return [parent for parent in parents if not session.exists(parent)]
@@ -167,6 +173,7 @@ def _special_use(flag: str) -> str:
 
 @verb(LOGGED_IN)
 def delete(session: Session, parser: Parser) -> str:
+    """Section 6.3.5. Mailboxes below it stay."""
     parser.space()
     name = canonical(parser.mailbox())
     parser.end()
@@ -186,6 +193,7 @@ def delete(session: Session, parser: Parser) -> str:
 
 @verb(LOGGED_IN)
 def rename(session: Session, parser: Parser) -> str:
+    """Section 6.3.6. Mailboxes below it are renamed too."""
     parser.space()
     old = canonical(parser.mailbox())
     parser.space()
@@ -195,22 +203,22 @@ def rename(session: Session, parser: Parser) -> str:
         raise No("[ALREADYEXISTS] There is one of that name")
     if old == "INBOX":
         return _empty_inbox(session, new)
-    session.mailbox(old)  # one for a special use, which LIST shows, is made
+    session.mailbox(old)  # LIST shows special-use mailboxes that do not exist yet: create one now
     named = session.db.execute("SELECT name, id FROM mailbox WHERE name IS NOT NULL")
-    there = {name: mailbox_id.hex() for name, mailbox_id in named}
+    ids = {name: mailbox_id.hex() for name, mailbox_id in named}
     if new.startswith(old + "/"):
         raise No("[CANNOT] A mailbox cannot be below itself")
-    moved = {name: new + name[len(old) :] for name in there if name == old or name.startswith(old + "/")}
-    if any(name in there for name in moved.values()):
+    moved = {name: new + name[len(old) :] for name in ids if name == old or name.startswith(old + "/")}
+    if any(name in ids for name in moved.values()):
         raise No("[ALREADYEXISTS] There is one of that name below it")
     with schema.writing(session.db):
         session.create(_missing_parents(session, new))
-        session.change([{"do": "rename", "mailbox": there[name], "name": target} for name, target in moved.items()])
+        session.change([{"do": "rename", "mailbox": ids[name], "name": target} for name, target in moved.items()])
     return "RENAME completed"
 
 
 def _empty_inbox(session: Session, name: str) -> str:
-    """RENAME of INBOX moves its messages to a new mailbox, and leaves it empty (section 6.3.6)."""
+    """Do RENAME of INBOX: its messages move to a new mailbox, and INBOX stays, empty (section 6.3.6)."""
     with schema.writing(session.db):
         session.create([*_missing_parents(session, name), name])
         inbox = session.mailbox("INBOX")
@@ -220,23 +228,28 @@ def _empty_inbox(session: Session, name: str) -> str:
     return "RENAME completed"
 
 
+# SUBSCRIBE, LIST, STATUS
+
+
 @verb(LOGGED_IN)
 def subscribe(session: Session, parser: Parser) -> str:
+    """Section 6.3.7."""
     return _subscribe(session, parser, "subscribe")
 
 
 @verb(LOGGED_IN)
 def unsubscribe(session: Session, parser: Parser) -> str:
+    """Section 6.3.8."""
     return _subscribe(session, parser, "unsubscribe")
 
 
 def _subscribe(session: Session, parser: Parser, do: str) -> str:
-    """Subscriptions are names: they outlast the mailbox, which may come back (section 6.3.7)."""
+    """Subscribe to a name or unsubscribe from it: a subscription outlasts its mailbox (section 6.3.7)."""
     parser.space()
     name = _new_name(parser.mailbox().removesuffix("/"))
     parser.end()
     if do == "subscribe":
-        session.mailbox(name)  # what nobody has is a typing error
+        session.mailbox(name)  # refuse a name that no mailbox has: it is mistyped
     (now,) = session.db.execute("SELECT count(*) FROM subscription WHERE name = ? AND view", (name,)).fetchone()
     if bool(now) != (do == "subscribe"):
         session.change([{"do": do, "name": name}])
@@ -245,22 +258,25 @@ def _subscribe(session: Session, parser: Parser, do: str) -> str:
 
 @verb(LOGGED_IN)
 def list_(session: Session, parser: Parser) -> str:
-    for answer, status_of in listing.list_(session, parser):
+    """Section 6.3.9."""
+    for answer, name, status_items in listing.list_answers(session, parser):
         session.untagged(answer)
-        if status_of:
-            session.untagged(status_answer(session, *status_of))
+        if status_items:
+            session.untagged(status_answer(session, name, status_items))
     return "LIST completed"
 
 
 @verb(LOGGED_IN)
 def lsub(session: Session, parser: Parser) -> str:
-    for answer in listing.lsub(session, parser):
+    """RFC 3501 section 6.3.9."""
+    for answer in listing.lsub_answers(session, parser):
         session.untagged(answer)
     return "LSUB completed"
 
 
 @verb(LOGGED_IN)
 def status(session: Session, parser: Parser) -> str:
+    """Section 6.3.11."""
     parser.space()
     name = canonical(parser.mailbox())
     parser.space()
@@ -275,7 +291,7 @@ def status(session: Session, parser: Parser) -> str:
 
 @verb(LOGGED_IN)
 def append(session: Session, parser: Parser) -> str:
-    """Append one message, or several of which all or none get there (RFC 3502)."""
+    """Append one message, or several, all or none of them (section 6.3.12, RFC 3502)."""
     parser.space()
     name = parser.mailbox()
     rows, literals = [], []
@@ -292,7 +308,7 @@ def append(session: Session, parser: Parser) -> str:
 
 
 def _message(parser: Parser) -> tuple[dict[str, object], bytes]:
-    """Read flags, date and octets of a message; return them as a small change that lacks its mailbox."""
+    """Read flags, date and octets of a message. Return the small change, without "mailbox", and the octets."""
     flags = []
     if parser.peek() == b"(":
         flags = settable_flags(parser.flags())
@@ -313,7 +329,10 @@ def _message(parser: Parser) -> tuple[dict[str, object], bytes]:
 
 
 def _appended(session: Session, mailbox_id: str, rows: list[dict[str, object]], literals: list[bytes]) -> str:
-    """Return the OK that says which UIDs the messages have got (RFC 4315 section 3)."""
+    """Return the text of the OK, with the UIDs that the messages have got (RFC 4315 section 3).
+
+    They are left out if one of the messages has left the mailbox again already.
+    """
     query = "SELECT uid FROM message WHERE id = ? AND mailbox = ?"
     key, uidvalidity = session.db.execute(
         "SELECT key, uidvalidity FROM mailbox WHERE id = ?", (bytes.fromhex(mailbox_id),)

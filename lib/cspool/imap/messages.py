@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ..command import Fields, copy_id
 from ..database import schema
 from ..form import is_flag
-from .fetch import Fetch, cut
-from .grammar import CONDSTORE, QRESYNC, REV2, BadCommand, No, Parser, SequenceSet
-from .search import Found, Search
+from .fetch import Fetch, page
+from .grammar import CONDSTORE, QRESYNC, REV2, BadCommand, No, Parser, PartialRange, SequenceSet
+from .search import Hit, Search
 from .selected import Selected
 from .session import SYSTEM_FLAGS, Session
 from .sets import Ranges, merged, uid_set
@@ -20,6 +21,7 @@ from .verbs import SELECTED, numbered_verb, verb
 
 @verb((SELECTED,))
 def check(session: Session, parser: Parser) -> str:
+    """RFC 3501 section 6.4.1."""
     parser.end()
     return "CHECK completed"
 
@@ -29,13 +31,14 @@ def check(session: Session, parser: Parser) -> str:
 
 @verb((SELECTED,))
 def expunge(session: Session, parser: Parser) -> str:
+    """Section 6.4.3."""
     parser.end()
     return _expunge(session, None)
 
 
 @verb((SELECTED,))
 def uid_expunge(session: Session, parser: Parser) -> str:
-    r"""Expunge only some of what is marked \Deleted (RFC 4315 section 2.1)."""
+    r"""Expunge those of these UIDs that are marked \Deleted (RFC 4315 section 2.1)."""
     parser.space()
     numbers = parser.sequence_set()
     parser.end()
@@ -50,15 +53,15 @@ def _expunge(session: Session, ranges: Ranges | None) -> str:
 
 
 def expunge_deleted(session: Session, selected: Selected, ranges: Ranges | None) -> None:
-    r"""Expunge what is marked \Deleted: all that the client knows of, or what is in these ranges."""
-    with schema.writing(session.db):  # lest somebody takes the mark away in between
+    r"""Expunge the messages marked \Deleted in these UID ranges; None means all that the client knows."""
+    with schema.writing(session.db):  # so that no other session takes the mark away in between
         rows = selected.rows([(1, selected.known)] if ranges is None else ranges, "message.id, message.flags")
         deleted = [message_id for _, _, message_id, flags in rows if "\\Deleted" in flags.split()]
         session.change_messages([{"do": "expunge"}], deleted)
 
 
 def _highest(session: Session, selected: Selected) -> str:
-    """Return the response code that lets a client keep up (RFC 7162 section 3.2.7)."""
+    """Return the HIGHESTMODSEQ code if QRESYNC is enabled, else nothing (RFC 7162 section 3.2.7)."""
     return f"[HIGHESTMODSEQ {selected.modseq}] " if QRESYNC in session.enabled else ""
 
 
@@ -67,69 +70,72 @@ def _highest(session: Session, selected: Selected) -> str:
 
 @numbered_verb(expunges=False)
 def search(session: Session, parser: Parser, by_uid: bool) -> str:
+    """Section 6.4.4."""
     parser.space()
-    one = Search(session)
+    query = Search(session)
     with _Result(session, by_uid, "SEARCH") as result:
         if parser.at(b"RETURN "):
             result.parse(parser)
         if parser.at(b"CHARSET "):
-            one.charset(parser)
+            query.charset(parser)
             parser.space()
-        key = one.keys(parser)
+        key = query.keys(parser)
         parser.end()
-        result.answer(one.run(key), one.with_modseq)
+        result.answer(query.run(key), query.with_modseq)
     return "SEARCH completed"
 
 
 @numbered_verb(expunges=False)
 def sort(session: Session, parser: Parser, by_uid: bool) -> str:
+    """RFC 5256 section 3, BASE.6.4.SORT."""
     parser.space()
-    one = Search(session)
+    query = Search(session)
     with _Result(session, by_uid, "SORT") as result:
         if parser.at(b"RETURN "):  # RFC 5267
             result.parse(parser)
         criteria = parser.parenthesized(lambda: criterion(parser))
         parser.space()
-        one.charset(parser)
+        query.charset(parser)
         parser.space()
-        key = one.keys(parser)
+        key = query.keys(parser)
         parser.end()
         with schema.reading(session.db):
-            found = sorted_by(one.selected, one.run(key), criteria)
-        result.answer(found, one.with_modseq)
+            hits = sorted_by(query.selected, query.run(key), criteria)
+        result.answer(hits, query.with_modseq)
     return "SORT completed"
 
 
 @numbered_verb(expunges=False)
 def thread(session: Session, parser: Parser, by_uid: bool) -> str:
+    """RFC 5256 section 3, BASE.6.4.THREAD."""
     parser.space()
     algorithm = {b"ORDEREDSUBJECT": ordered_subject, b"REFERENCES": references}.get(parser.atom())
     if not algorithm:
         raise BadCommand("Unknown thread algorithm")
     parser.space()
-    one = Search(session)
-    one.charset(parser)
+    query = Search(session)
+    query.charset(parser)
     parser.space()
-    key = one.keys(parser)
+    key = query.keys(parser)
     parser.end()
     with schema.reading(session.db):
-        threads = algorithm(one.selected, one.run(key))
+        threads = algorithm(query.selected, query.run(key))
     session.untagged(f"THREAD {answer(threads, by_uid)}".rstrip().encode())
     return "THREAD completed"
 
 
 class _Result:
-    """How the result of SEARCH or SORT is answered: plainly, or as RETURN says (RFC 4731, RFC 5182, RFC 9394).
+    """The answer to SEARCH or SORT: plain, or as RETURN says (RFC 4731, RFC 5182, RFC 5267, RFC 9394).
 
-    Within it, a NO empties the saved result (RFC 5182 section 2.1).
+    With SAVE, a NO inside its block empties the saved result (RFC 5182 section 2.1).
     """
 
     def __init__(self, session: Session, by_uid: bool, plain: str) -> None:
         self.session = session
         self.by_uid = by_uid
         self.plain = plain
-        self.options: set[bytes] | None = None
-        self.partial = (1, 1)
+        self.options: set[bytes] | None = None  # None for the plain answer
+        self.partial_range = PartialRange(1, 1)
         if REV2 in session.enabled and plain == "SEARCH":
             self.options = {b"ALL"}  # RFC 9051 section 6.4.4
 
@@ -141,7 +147,7 @@ class _Result:
             _selected(self.session).saved = []
 
     def parse(self, parser: Parser) -> None:
-        """Read the result options, in parentheses."""
+        """Read the result options, in parentheses, and the space after them. Raises BadCommand."""
         options = parser.parenthesized(lambda: self._option(parser))
         parser.space()
         self.options = set(options) or {b"ALL"}
@@ -152,22 +158,22 @@ class _Result:
         name = parser.atom()
         if name == b"PARTIAL":
             parser.space()
-            self.partial = parser.partial_range()
+            self.partial_range = parser.partial_range()
         elif name not in (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE"):
             raise BadCommand("Unknown result option")
         return name
 
-    def answer(self, found: list[Found], with_modseq: bool) -> None:
-        """Send the result, and save it for "$" if that is asked for."""
+    def answer(self, hits: list[Hit], with_modseq: bool) -> None:
+        """Send the result, and save it for "$" if SAVE asks for that. `with_modseq` adds the highest MODSEQ."""
         if self.options is None:
-            parts = [self.plain, *(str(self._number(one)) for one in found)]
-            if with_modseq and found:
-                parts.append(f"(MODSEQ {max(one.modseq for one in found)})")
+            parts = [self.plain, *(str(self._number(one)) for one in hits)]
+            if with_modseq and hits:
+                parts.append(f"(MODSEQ {max(one.modseq for one in hits)})")
             self.session.untagged(" ".join(parts).encode())
             return
-        ends, shown = self._ends(found), found
+        ends, shown = self._ends(hits), hits
         if b"PARTIAL" in self.options:
-            shown = cut(found, self.partial)
+            shown = page(hits, self.partial_range)
         elif ends and not {b"ALL", b"COUNT"} & self.options:
             shown = list(ends.values())
         if b"SAVE" in self.options:
@@ -175,22 +181,23 @@ class _Result:
         if self.options != {b"SAVE"}:
             parts = [f'ESEARCH (TAG "{self.session.tag.decode()}")'] + (["UID"] if self.by_uid else [])
             parts += [f"{name} {self._number(one)}" for name, one in ends.items()]
-            parts += self._sets([self._number(one) for one in found])
+            parts += self._sets([self._number(one) for one in hits])
             if with_modseq and shown:
                 parts.append(f"MODSEQ {max(one.modseq for one in shown)}")
             self.session.untagged(" ".join(parts).encode())
 
-    def _number(self, one: Found) -> int:
+    def _number(self, one: Hit) -> int:
         number: int = one.uid if self.by_uid else one.number
         return number
 
-    def _ends(self, found: list[Found]) -> dict[str, Found]:
-        """Return what MIN and MAX stand for: of SORT, the first and the last in its order (RFC 5267 section 3)."""
+    def _ends(self, hits: list[Hit]) -> dict[str, Hit]:
+        """Return the hits for MIN and MAX: the first and the last, for SORT in its order (RFC 5267 section 3.1)."""
         assert self.options is not None
-        ends = {"MIN": 0, "MAX": -1}
-        return {name: found[place] for name, place in ends.items() if name.encode() in self.options and found}
+        indexes = {"MIN": 0, "MAX": -1}
+        return {name: hits[index] for name, index in indexes.items() if name.encode() in self.options and hits}
 
     def _sets(self, numbers: list[int]) -> list[str]:
+        """Return ALL, COUNT and PARTIAL of a result, those that were asked for."""
         assert self.options is not None
         parts = []
         if b"ALL" in self.options and numbers:
@@ -198,33 +205,84 @@ class _Result:
         if b"COUNT" in self.options:
             parts.append(f"COUNT {len(numbers)}")
         if b"PARTIAL" in self.options:
-            some = uid_set(cut(numbers, self.partial)).decode() or "NIL"
-            parts.append(f"PARTIAL ({self.partial[0]}:{self.partial[1]} {some})")
+            some = uid_set(page(numbers, self.partial_range)).decode() or "NIL"
+            parts.append(f"PARTIAL ({self.partial_range.first}:{self.partial_range.last} {some})")
         return parts
 
 
-# FETCH and STORE
+# FETCH
 
 
 @numbered_verb(expunges=False)
 def fetch(session: Session, parser: Parser, by_uid: bool) -> str:
+    """Section 6.4.5."""
     parser.space()
     numbers = parser.sequence_set()
     parser.space()
-    one = Fetch(session, by_uid)
-    one.parse(parser)
+    command = Fetch(session, by_uid)
+    command.parse(parser)
     parser.end()
-    one.run(numbers)
+    command.run(numbers)
     return "FETCH completed"
+
+
+# STORE
+
+
+class _StoreArguments(NamedTuple):
+    numbers: SequenceSet
+    unchanged_since: int | None  # MODSEQ
+    sign: bytes  # b"+" adds the flags, b"-" removes them, b"" replaces all flags by them
+    silent: bool
+    flags: list[str]
+
+
+class _Stored(NamedTuple):
+    """A message as it is after STORE."""
+
+    number: int  # sequence number
+    uid: int
+    flags: str
+    modseq: int
 
 
 @numbered_verb(expunges=False)
 def store(session: Session, parser: Parser, by_uid: bool) -> str:
+    """Section 6.4.6, RFC 7162 section 3.1.3."""
+    arguments = _store_arguments(session, parser)
+    selected = _writable(session)
+    ranges = selected.ranges(arguments.numbers, by_uid)
+    modified: list[int] = []
+    with schema.writing(session.db):
+        if arguments.unchanged_since is not None:
+            ranges, modified = _unmodified(selected, ranges, arguments.unchanged_since, by_uid)
+        before, untold = selected.mailbox("modseq"), selected.untold()
+        _set_flags(session, selected, ranges, arguments.sign, arguments.flags)
+        # A silent STORE that changes nothing needs no query: there is nothing to tell.
+        changed = selected.mailbox("modseq") != before
+        needed = changed or not arguments.silent or CONDSTORE in session.enabled
+        stored = _stored(selected, ranges) if needed else []
+    if arguments.silent:
+        # Flags that another session has changed before are still to be sent.
+        _note_told(selected, [one for one in stored if one.uid not in untold])
+        if CONDSTORE in session.enabled:
+            # With UNCHANGEDSINCE, the MODSEQ is sent even of a message that had the flags already.
+            everything = arguments.unchanged_since is not None
+            _tell_modseqs(session, [one for one in stored if everything or one.modseq > before], by_uid)
+    else:
+        _note_told(selected, stored)
+        _tell_flags(session, selected, stored, by_uid)
+    if modified:
+        return f"[MODIFIED {uid_set(modified).decode()}] STORE completed but for these"
+    return "STORE completed"
+
+
+def _store_arguments(session: Session, parser: Parser) -> _StoreArguments:
     parser.space()
     numbers = parser.sequence_set()
     parser.space()
     unchanged_since = None
-    if parser.at(b"(UNCHANGEDSINCE "):  # RFC 7162 section 3.1.3
+    if parser.at(b"(UNCHANGEDSINCE "):
         unchanged_since = parser.modseq()
         parser.expect(b") ")
         session.enabled.add(CONDSTORE)
@@ -234,59 +292,59 @@ def store(session: Session, parser: Parser, by_uid: bool) -> str:
     parser.space()
     flags = settable_flags(parser.flags())
     parser.end()
-    selected = _writable(session)
-    ranges = selected.ranges(numbers, by_uid)
-    modified: list[int] = []
-    with schema.writing(session.db):
-        if unchanged_since is not None:
-            ranges, modified = _unmodified(selected, ranges, unchanged_since)
-        before = selected.mailbox("modseq")
-        untold = selected.untold()
-        _set_flags(session, selected, ranges, sign, flags)
-        nothing_to_tell = silent and CONDSTORE not in session.enabled and selected.mailbox("modseq") == before
-        rows = [] if nothing_to_tell else list(selected.rows(ranges, "message.flags, message.modseq"))
-    for number, uid, flags_now, modseq in rows:
-        if not silent or uid not in untold:
-            selected.told[uid] = flags_now
-        if not silent:
-            session.untagged(selected.flags_answer(number - 1, uid, flags_now, modseq, with_uid=by_uid))
-        elif CONDSTORE in session.enabled and (modseq > before or unchanged_since is not None):
-            items = (b"UID %d " % uid) if by_uid or QRESYNC in session.enabled else b""
-            session.untagged(b"%d FETCH (%bMODSEQ (%d))" % (number, items, modseq))
-    if modified:
-        said = uid_set(modified if by_uid else [(selected.place(uid) or 0) + 1 for uid in modified])
-        return f"[MODIFIED {said.decode()}] STORE completed but for these"
-    return "STORE completed"
+    return _StoreArguments(numbers, unchanged_since, sign, silent, flags)
 
 
-def _unmodified(selected: Selected, ranges: Ranges, since: int) -> tuple[Ranges, list[int]]:
-    """Divide messages into those to store to and the UIDs of those that have changed since."""
-    rows = [(uid, modseq) for _, uid, modseq in selected.rows(ranges, "message.modseq")]
-    unchanged = merged([(uid, uid) for uid, modseq in rows if modseq <= since])
-    return unchanged, [uid for uid, modseq in rows if modseq > since]
+def _unmodified(selected: Selected, ranges: Ranges, since: int, by_uid: bool) -> tuple[Ranges, list[int]]:
+    """Return the UIDs of messages not changed since this MODSEQ; of the others, UIDs or sequence numbers."""
+    rows = list(selected.rows(ranges, "message.modseq"))
+    unmodified = merged([(uid, uid) for _, uid, modseq in rows if modseq <= since])
+    return unmodified, [uid if by_uid else number for number, uid, modseq in rows if modseq > since]
 
 
 def _set_flags(session: Session, selected: Selected, ranges: Ranges, sign: bytes, flags: list[str]) -> None:
-    """Change what differs; messages that need the same change share one."""
+    """Change the flags of messages where they differ. Messages that need the same change are changed together."""
     wanted = {flag.lower(): flag for flag in flags}
-    having: dict[str, list[bytes]] = {}
+    ids_by_flags: dict[str, list[bytes]] = {}
     for _, _, message_id, flags_now in selected.rows(ranges, "message.id, message.flags"):
-        having.setdefault(flags_now, []).append(message_id)
-    same: dict[tuple[tuple[str, ...], tuple[str, ...]], list[bytes]] = {}
-    for flags_now, ids in having.items():
+        ids_by_flags.setdefault(flags_now, []).append(message_id)
+    ids_by_change: dict[tuple[tuple[str, ...], tuple[str, ...]], list[bytes]] = {}
+    for flags_now, ids in ids_by_flags.items():
         now = {flag.lower(): flag for flag in flags_now.split()}
         added = tuple(flag for name, flag in wanted.items() if name not in now) if sign != b"-" else ()
         removed = {b"+": (), b"-": tuple(now.keys() & wanted.keys()), b"": tuple(now.keys() - wanted.keys())}[sign]
         if added or removed:
-            same.setdefault((added, tuple(sorted(now[name] for name in removed))), []).extend(ids)
-    for (added, removed), ids in same.items():
+            change = added, tuple(sorted(now[name] for name in removed))
+            ids_by_change.setdefault(change, []).extend(ids)
+    for (added, removed), ids in ids_by_change.items():
         rows: list[Fields] = [{"do": "remove-flags", "flags": [*removed]}] if removed else []
         rows += [{"do": "add-flags", "flags": [*added]}] if added else []
         session.change_messages(rows, ids)
 
 
+def _stored(selected: Selected, ranges: Ranges) -> list[_Stored]:
+    return [_Stored(*row) for row in selected.rows(ranges, "message.flags, message.modseq")]
+
+
+def _note_told(selected: Selected, stored: list[_Stored]) -> None:
+    """Note that the client knows the flags of these messages, so that the next update does not send them."""
+    selected.told.update({one.uid: one.flags for one in stored})
+
+
+def _tell_flags(session: Session, selected: Selected, stored: list[_Stored], by_uid: bool) -> None:
+    for one in stored:
+        session.untagged(selected.flags_answer(one.number - 1, one.uid, one.flags, one.modseq, with_uid=by_uid))
+
+
+def _tell_modseqs(session: Session, stored: list[_Stored], by_uid: bool) -> None:
+    with_uid = by_uid or QRESYNC in session.enabled
+    for one in stored:
+        uid = b"UID %d " % one.uid if with_uid else b""
+        session.untagged(b"%d FETCH (%bMODSEQ (%d))" % (one.number, uid, one.modseq))
+
+
 def settable_flags(flags: list[str]) -> list[str]:
-    r"""Return flags without \Recent, which nobody can set; raise No for one that is not kept."""
+    r"""Return flags as they are stored, without \Recent, which a client cannot set. Raises No for an invalid flag."""
     system = {name.lower(): name for name in SYSTEM_FLAGS.split()}
     found = [system.get(flag.lower(), flag) for flag in flags if flag.lower() != "\\recent"]
     for flag in found:
@@ -300,6 +358,7 @@ def settable_flags(flags: list[str]) -> list[str]:
 
 @numbered_verb(expunges=True)
 def copy(session: Session, parser: Parser, by_uid: bool) -> str:
+    """Section 6.4.7."""
     numbers, mailbox_id = _set_and_target(session, parser)
     nonce = os.urandom(16)
     row = {"do": "copy", "mailbox": mailbox_id.hex(), "nonce": nonce.hex()}
@@ -312,7 +371,7 @@ def copy(session: Session, parser: Parser, by_uid: bool) -> str:
 
 @numbered_verb(expunges=True)
 def move(session: Session, parser: Parser, by_uid: bool) -> str:
-    """Move messages: COPYUID comes before their EXPUNGEs (RFC 6851 section 4.3)."""
+    """Section 6.4.8. COPYUID is sent before the expunges (RFC 6851 section 4.3)."""
     numbers, mailbox_id = _set_and_target(session, parser)
     selected = _writable(session)
     if session.mailbox_id(selected.key) == mailbox_id:
@@ -329,6 +388,7 @@ def move(session: Session, parser: Parser, by_uid: bool) -> str:
 
 
 def _set_and_target(session: Session, parser: Parser) -> tuple[SequenceSet, bytes]:
+    """Read the arguments of COPY and MOVE: a set of messages, and a mailbox, of which the id is returned."""
     parser.space()
     numbers = parser.sequence_set()
     parser.space()
@@ -338,12 +398,15 @@ def _set_and_target(session: Session, parser: Parser) -> tuple[SequenceSet, byte
 
 
 def _copyuid(
-    session: Session, mailbox_id: bytes, messages: list[tuple[int, bytes]], there: Callable[[bytes], bytes]
+    session: Session, mailbox_id: bytes, messages: list[tuple[int, bytes]], target_id: Callable[[bytes], bytes]
 ) -> str:
-    """Return the response code that says which UIDs messages have got, or nothing (RFC 4315 section 3)."""
+    """Return the COPYUID code, or nothing if no message has arrived (RFC 4315 section 3).
+
+    `messages` are (UID, id) in the source; `target_id` returns the id of one in the target.
+    """
     key, uidvalidity = session.db.execute("SELECT key, uidvalidity FROM mailbox WHERE id = ?", (mailbox_id,)).fetchone()
     query = "SELECT uid FROM message WHERE id = ? AND mailbox = ?"
-    pairs = [(uid, session.db.execute(query, (there(source), key)).fetchone()) for uid, source in messages]
+    pairs = [(uid, session.db.execute(query, (target_id(source), key)).fetchone()) for uid, source in messages]
     arrived = [(uid, found[0]) for uid, found in pairs if found]
     if not arrived:
         return ""

@@ -1,7 +1,7 @@
-"""SEARCH: keys made into one predicate over messages (RFC 9051 section 6.4.4).
+"""SEARCH: the keys as one predicate over messages (RFC 9051 section 6.4.4).
 
-Texts are compared decoded and case-folded, as they lie ready in the database;
-they are read only for messages that the keys before them let through.
+Texts are compared decoded and case-folded, as the database has them. A text
+is read only for messages that match the keys before it.
 """
 
 import re
@@ -15,11 +15,11 @@ from .grammar import CONDSTORE, BadCommand, No, Parser, SequenceSet
 from .selected import Selected
 from .session import Session
 
-DEPTH_MAX = 50  # parentheses, NOT and OR inside each other
+DEPTH_MAX = 50  # levels of parentheses, NOT and OR
 
 
 class Candidate:
-    """A message that SEARCH looks at."""
+    """A message that SEARCH tests. Dates are in seconds since 1970, `sent_day` in days; flags are in lower case."""
 
     __slots__ = (
         "content",
@@ -44,9 +44,11 @@ class Candidate:
         self.recent = self.uid in selected.recent
 
     def header(self) -> str:
+        """Return the header as `header_text` of mail/text.py has stored it: a line a field, each after an LF."""
         return self._text("header")
 
     def body(self) -> str:
+        """Return the text parts, and the headers of enclosed messages."""
         return self._text("body")
 
     def _text(self, column: str) -> str:
@@ -55,14 +57,15 @@ class Candidate:
         return found
 
 
-class Found(NamedTuple):
-    """A message that SEARCH has found: little, for they may be all there are."""
+class Hit(NamedTuple):
+    """A message that matches. It is kept small, since all messages may match."""
 
-    number: int
+    number: int  # sequence number
     uid: int
     modseq: int
 
 
+# What a Candidate is made of, after sequence number and UID.
 COLUMNS = (
     "message.flags, message.date, content.size, content.sent_day, message.content, content.id,"
     " message.modseq, message.saved"
@@ -72,24 +75,24 @@ Key = Callable[[Candidate], bool]
 
 
 class Search:
-    """The keys of one SEARCH, SORT or THREAD."""
+    """The search program of one SEARCH, SORT or THREAD."""
 
     def __init__(self, session: Session) -> None:
         assert session.selected
         self.session = session
         self.selected = session.selected
         self.ascii_only = False
-        self.with_modseq = False  # the answer says the highest MODSEQ (RFC 7162 section 3.1.5)
+        self.with_modseq = False  # whether the answer has the highest MODSEQ (RFC 7162 section 3.1.6)
 
     def charset(self, parser: Parser) -> None:
-        """Read the name of a charset. Raises No for one that we do not know."""
+        """Read the name of a charset. Raises No unless it is US-ASCII or UTF-8."""
         name = parser.astring().decode("ascii", "replace").upper()
         if name not in ("US-ASCII", "UTF-8"):
             raise No("[BADCHARSET (US-ASCII UTF-8)] Unknown charset")
         self.ascii_only = name == "US-ASCII"
 
     def keys(self, parser: Parser) -> Key:
-        """Read keys up to the end. Raises BadCommand."""
+        """Read all keys; return the predicate that all of them make. Raises BadCommand."""
         return _all(self._keys(parser, 1))
 
     def _keys(self, parser: Parser, depth: int) -> list[Key]:
@@ -159,7 +162,7 @@ class Search:
         raise BadCommand("Unknown SEARCH key")
 
     def _modseq(self, parser: Parser) -> Key:
-        """MODSEQ, in front of which an entry name and its type may stand (RFC 7162 section 3.1.5)."""
+        """Read the argument of MODSEQ: a MODSEQ, after an entry name and its type or alone (RFC 7162 section 3.1.5)."""
         self.with_modseq = True
         self.session.enabled.add(CONDSTORE)
         if parser.peek() == b'"':
@@ -183,18 +186,18 @@ class Search:
         uids = {uid for _, uid, _ in self.selected.rows(ranges, "NULL")}
         return lambda one: one.uid in uids
 
-    def run(self, key: Key) -> list[Found]:
-        """Return the messages that the key lets through, in order."""
+    def run(self, key: Key) -> list[Hit]:
+        """Return the messages that match, in order of their UIDs."""
         db, selected = self.session.db, self.selected
-        if key is _everything:  # what SORT and THREAD are asked for most
-            return [Found(*row) for row in selected.rows([(1, selected.known)], "message.modseq")]
+        if key is _everything:  # the usual key of SORT and THREAD: needs no columns of content
+            return [Hit(*row) for row in selected.rows([(1, selected.known)], "message.modseq")]
         rows = selected.rows([(1, selected.known)], COLUMNS, "JOIN content ON content.key = message.content")
-        found = []
+        hits = []
         for row in rows:
             one = Candidate(db, selected, row)
             if key(one):
-                found.append(Found(one.number, one.uid, one.modseq))
-        return found
+                hits.append(Hit(one.number, one.uid, one.modseq))
+        return hits
 
 
 def _all(keys: list[Key]) -> Key:
@@ -204,7 +207,7 @@ def _all(keys: list[Key]) -> Key:
 
 
 def _in_field(name: str, wanted: str) -> Key:
-    """A header field contains a text; an empty one is in every field that is there."""
+    """Return the key for a text in a header field; the empty text is in every such field, even an empty one."""
     field = re.compile(rf"\n{re.escape(name)}[ \t]*:([^\n]*)")
     return lambda one: any(wanted in value for value in field.findall(one.header()))
 
@@ -217,6 +220,7 @@ def _everything(one: Candidate) -> bool:
     return True
 
 
+# Keys without an argument.
 FLAG_KEYS: dict[bytes, Key] = {
     b"ALL": _everything,
     b"NEW": lambda one: one.recent and "\\seen" not in one.flags,
@@ -236,7 +240,7 @@ NUMBER_KEYS: dict[bytes, Callable[[Candidate, int], bool]] = {
 
 
 def day_of(seconds: int) -> int:
-    """Return the day, since 1970, in the zone of this machine, in which dates are also shown."""
+    """Return the day, in days since 1970, of a time, in the time zone of this machine, as FETCH shows dates."""
     day: int = (seconds + time.localtime(seconds).tm_gmtoff) // 86400
     return day
 

@@ -1,8 +1,8 @@
-"""The selected mailbox: what the client has been told of it.
+"""The selected mailbox, as the client has been told of it.
 
-The client's sequence numbers are its own: a message that somebody else
-expunges stays in them until the client can be told (RFC 3501 section 7.4.1),
-and one that arrives is not in them before EXISTS has been sent.
+Sequence numbers belong to the session. A message that another session expunges
+keeps its number until this client can be told (RFC 3501 section 7.4.1), and a
+new message has none until EXISTS is sent.
 """
 
 import sqlite3
@@ -16,32 +16,35 @@ from .sets import Ranges, merged, uid_set
 
 
 class Selected:
-    """The selected mailbox as this client knows it: uids[n - 1] is the UID of message n."""
+    """The selected mailbox as this client knows it: `uids[n - 1]` is the UID of sequence number n."""
 
     def __init__(self, db: sqlite3.Connection, enabled: set[str], key: int, read_only: bool) -> None:
         self.db = db
-        self.enabled = enabled  # what ENABLE has enabled, also from here on
+        self.enabled = enabled  # the session's own set: it can grow while the mailbox is selected
         self.key = key
         self.read_only = read_only
         self.recent: set[int] = set()  # UIDs that are \Recent in this session, and in no other
-        self.uids: list[int] = []
+        self.uids: list[int] = []  # ascending
         self.known = 0  # the highest UID that has ever been in `uids`
-        self.uidnext = 1  # as the client has it
+        self.uidnext = 1  # UIDNEXT at the last update
         self.saved: Ranges = []  # the result of SEARCH RETURN (SAVE), which is "$" (RFC 5182)
-        self.told: dict[int, str] = {}  # flags that the client knows although their MODSEQ is above `modseq`
-        self.modseq = 0  # up to here flags and arrivals have been told
-        self.expunge_modseq = 0  # up to here expunges have been told
-        self.news(expunges=True)
+        self.told: dict[int, str] = {}  # flags already sent to the client, by UID, though newer than `modseq`
+        self.modseq = 0  # flags and arrivals up to this MODSEQ have been sent
+        self.expunge_modseq = 0  # expunges up to this MODSEQ have been sent
+        self.updates(expunges=True)
 
     def mailbox(self, column: str) -> int:
-        """Return a number that the database has of this mailbox."""
+        """Return a number from the row of this mailbox, as the database has it now."""
         value: int = self.db.execute(f"SELECT {column} FROM mailbox WHERE key = ?", (self.key,)).fetchone()[0]
         return value
 
     # What the client is told
 
-    def news(self, expunges: bool) -> list[bytes]:
-        """Return untagged answers for what has changed since the last time."""
+    def updates(self, expunges: bool) -> list[bytes]:
+        """Return the untagged answers for what has changed since the last call, expunges only if `expunges`.
+
+        They count as sent from then on.
+        """
         modseq = self.mailbox("modseq")
         if self.modseq == modseq and (self.expunge_modseq == modseq or not expunges):
             return []
@@ -62,7 +65,7 @@ class Selected:
         return told
 
     def expunges_wait(self) -> bool:
-        """Tell whether there are expunges that the client has not heard of, before changes that it has."""
+        """Return whether expunges are still untold that are earlier than changes already told."""
         query = "SELECT 1 FROM vanished WHERE mailbox = ? AND modseq > ? AND modseq <= ?"
         waiting = self.expunge_modseq < self.modseq
         return waiting and bool(self.db.execute(query, (self.key, self.expunge_modseq, self.modseq)).fetchone())
@@ -70,38 +73,41 @@ class Selected:
     def _expunges(self) -> list[bytes]:
         query = "SELECT uid FROM vanished WHERE mailbox = ? AND modseq > ?"
         gone = {uid for (uid,) in self.db.execute(query, (self.key, self.expunge_modseq))}
-        places = sorted((place for place in map(self.place, gone) if place is not None), reverse=True)
-        if not places:
+        indexes = sorted((index for index in map(self.index_of, gone) if index is not None), reverse=True)
+        if not indexes:
             return []
-        uids = [self.uids[place] for place in reversed(places)]
+        uids = [self.uids[index] for index in reversed(indexes)]
         self.uids = [uid for uid in self.uids if uid not in gone]
         self.recent -= gone
         if QRESYNC in self.enabled:
             return [b"VANISHED " + uid_set(uids)]
-        return [b"%d EXPUNGE" % (place + 1) for place in places]
+        return [b"%d EXPUNGE" % (index + 1) for index in indexes]
 
     def _changed_flags(self) -> list[bytes]:
         query = "SELECT uid, flags, modseq FROM message WHERE mailbox = ? AND modseq > ? AND uid <= ? ORDER BY uid"
         changed = []
-        if self.modseq:  # else the mailbox has just been selected
+        if self.modseq:  # 0 when the mailbox is being selected: the client asks for flags itself
             for uid, flags, modseq in self.db.execute(query, (self.key, self.modseq, self.known)):
-                place = self.place(uid)
-                if place is not None and self.told.get(uid) != flags:
-                    changed.append(self.flags_answer(place, uid, flags, modseq, with_uid=True))
+                index = self.index_of(uid)
+                if index is not None and self.told.get(uid) != flags:
+                    changed.append(self.flags_answer(index, uid, flags, modseq, with_uid=True))
         return changed
 
     def untold(self) -> set[int]:
-        """Return the UIDs of messages of which the client does not know the flags that they have now."""
+        """Return the UIDs of messages whose current flags have not been sent to the client."""
         query = "SELECT uid, flags FROM message WHERE mailbox = ? AND modseq > ?"
         return {uid for uid, flags in self.db.execute(query, (self.key, self.modseq)) if self.told.get(uid) != flags}
 
-    def flags_answer(self, place: int, uid: int, flags: str, modseq: int, with_uid: bool) -> bytes:
-        """Return the FETCH answer that tells flags, and MODSEQ where the client has enabled it."""
+    def flags_answer(self, index: int, uid: int, flags: str, modseq: int, with_uid: bool) -> bytes:
+        """Return the FETCH answer with the flags of the message `uids[index]`, and with its MODSEQ for CONDSTORE.
+
+        `flags` are as in the database. QRESYNC adds the UID in any case.
+        """
         items = [b"UID %d" % uid] if with_uid or QRESYNC in self.enabled else []
         items.append(b"FLAGS " + self.flags(uid, flags))
         if CONDSTORE in self.enabled:
             items.append(b"MODSEQ (%d)" % modseq)
-        return b"%d FETCH (%b)" % (place + 1, b" ".join(items))
+        return b"%d FETCH (%b)" % (index + 1, b" ".join(items))
 
     def _arrivals(self) -> list[int]:
         query = "SELECT uid FROM message WHERE mailbox = ? AND uid > ? ORDER BY uid"
@@ -111,7 +117,7 @@ class Selected:
         return new
 
     def _claim_recent(self, new: list[int]) -> None:
-        r"""Make new messages \Recent here unless another session was first (RFC 3501 section 2.3.2)."""
+        r"""Make new messages \Recent here, unless another session was first (RFC 3501 section 2.3.2)."""
         recent = self.mailbox("recent")
         if recent <= new[-1] and not self.read_only:
             with writing(self.db):
@@ -122,31 +128,31 @@ class Selected:
 
     # Messages
 
-    def place(self, uid: int) -> int | None:
-        """Return the place of a UID in `uids`, which is its sequence number less one."""
-        place = bisect_left(self.uids, uid)
-        return place if place < len(self.uids) and self.uids[place] == uid else None
+    def index_of(self, uid: int) -> int | None:
+        """Return the index of a UID in `uids`: its sequence number less one. None if the client does not know it."""
+        index = bisect_left(self.uids, uid)
+        return index if index < len(self.uids) and self.uids[index] == uid else None
 
     def flags(self, uid: int, flags: str) -> bytes:
-        """Return the flags of a message as IMAP sends them."""
+        r"""Return the flags of a message, given as in the database, as IMAP sends them; \Recent is added here."""
         if uid in self.recent and REV2 not in self.enabled:
             flags = f"\\Recent {flags}".rstrip()
         return b"(%b)" % flags.encode()
 
     def keywords(self) -> str:
-        """Return the keywords that messages here have."""
+        """Return the keywords that messages of this mailbox have, sorted, separated by spaces."""
         texts = self.db.execute("SELECT DISTINCT flags FROM message WHERE mailbox = ?", (self.key,))
         return " ".join(sorted({flag for (flags,) in texts for flag in flags.split() if flag[0] != "\\"}))
 
     def first_unseen(self) -> int:
-        r"""Return the sequence number of the first message without \Seen, 0 for none."""
+        r"""Return the sequence number of the first message without \Seen, 0 if there is none."""
         query = rf"SELECT min(uid) FROM message WHERE mailbox = ? AND {UNSEEN}"
         (uid,) = self.db.execute(query, (self.key,)).fetchone()
-        place = None if uid is None else self.place(uid)
-        return 0 if place is None else place + 1
+        index = None if uid is None else self.index_of(uid)
+        return 0 if index is None else index + 1
 
     def past_ranges(self, numbers: SequenceSet) -> Ranges:
-        """Return the UIDs of a set in which "*" is the highest UID that any message has had."""
+        """Return the UIDs of a UID set, expunged ones too: "*" is the highest UID that a message has had here."""
         if numbers is None:
             return self.saved
         highest = self.uidnext - 1
@@ -154,11 +160,11 @@ class Selected:
         return merged([(min(pair), max(pair)) for pair in ends])
 
     def ranges(self, numbers: SequenceSet, by_uid: bool, searching: bool = False) -> Ranges:
-        """Return the UIDs of a sequence set.
+        """Return the UIDs of a sequence set, or with `by_uid` of a UID set.
 
-        Raises BadCommand for a sequence number that no message has (RFC 3501
-        section 9, seq-number), but in a search, where it finds nothing; where
-        "*" is the other end, it is the last one's.
+        Raises BadCommand for a sequence number above that of the last message
+        (RFC 3501 section 9, seq-number). In a search it finds nothing instead,
+        and in a range with "*" it stands for the last message.
         """
         if numbers is None:
             return self.saved
@@ -178,9 +184,9 @@ class Selected:
         return merged(found)
 
     def rows(self, ranges: Iterable[tuple[int, int]], columns: str, tables: str = "") -> Iterator[tuple[Any, ...]]:
-        """Yield sequence number, UID and `columns` of those messages in these UID ranges that the client knows.
+        """Yield (sequence number, UID, *columns) of the messages in these UID ranges that the client knows, by UID.
 
-        What another session has expunged meanwhile is left out.
+        Messages that another session has expunged since are left out.
         """
         query = (
             f"SELECT message.uid, {columns} FROM message {tables}"
@@ -188,14 +194,14 @@ class Selected:
         )
         uids, end = self.uids, len(self.uids)
         for first, last in ranges:
-            place = bisect_left(uids, first)
+            index = bisect_left(uids, first)
             for row in self.db.execute(query, (self.key, first, min(last, self.known))):
-                if place < end and uids[place] != row[0]:
-                    place = bisect_left(uids, row[0], place)
-                if place < end and uids[place] == row[0]:
-                    place += 1
-                    yield place, *row
+                if index < end and uids[index] != row[0]:
+                    index = bisect_left(uids, row[0], index)
+                if index < end and uids[index] == row[0]:
+                    index += 1
+                    yield index, *row
 
     def ids(self, ranges: Ranges) -> list[tuple[int, bytes]]:
-        """Return UID and id of the messages in these UID ranges."""
+        """Return (UID, id) of the messages that `rows` yields for these UID ranges."""
         return [(uid, message_id) for _, uid, message_id in self.rows(ranges, "message.id")]

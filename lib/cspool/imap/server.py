@@ -1,21 +1,21 @@
-"""The server: reads a command, finds its verb, answers, until the client leaves (RFC 3501 section 2.2)."""
+"""The server: read a command, find its verb, answer it, until the client leaves (RFC 3501 section 2.2)."""
 
 import sqlite3
 
 from ..errors import Failure
-from . import mailboxes, messages, verbs  # noqa: F401 - the first two put their verbs into the table
+from . import mailboxes, messages, verbs  # noqa: F401 - the first two register their verbs
 from .connection import Closed
 from .grammar import LITERAL, QRESYNC, BadCommand, No, Parser
 from .session import Session
 
-LITERALS_MAX = 1 << 20  # octets of a command that is no APPEND, in all
-PIECE = 128  # octets that a literal takes in memory beside its own
-BAD_MAX = 20  # commands in a row that make no sense, before BYE
+LITERALS_MAX = 1 << 20  # octets of a command with its literals, unless it is APPEND
+PIECE = 128  # octets of memory per literal, counted so that many short literals reach the limit too
+BAD_MAX = 20  # BAD answers in a row, before BYE
 IDLE_MAX = 30 * 60.0  # seconds of silence, RFC 3501 section 5.4
 
 
 class Server:
-    """One client from greeting to BYE."""
+    """One client, from greeting to BYE."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -23,7 +23,7 @@ class Server:
         self.bad = 0
 
     def run(self) -> None:
-        """Serve until the client logs out or is gone."""
+        """Serve until the client logs out or is gone. Raises any error of ours, after a BYE."""
         try:
             self._greet()
             while not self.session.ended:
@@ -72,7 +72,7 @@ class Server:
             self._answer(tag, b"NO", f"[UNAVAILABLE] {error}")
 
     def _answer(self, tag: bytes, word: bytes, text: str) -> None:
-        """Send the answer that ends a command; too many bad ones end the session."""
+        """Send the tagged answer, unless `text` is empty; BAD_MAX bad ones in a row end the session."""
         if text:
             self.connection.write(b"%b %b %b\r\n" % (tag, word, text.encode("ascii", "replace")))
         if word == b"BAD":
@@ -84,8 +84,9 @@ class Server:
     def _with_literals(self, line: bytes) -> Parser:
         """Read the literals of a command and the lines between them (RFC 9051 section 4.3).
 
-        A literal that is too long is refused before it is sent; one that the
-        client sends without asking (RFC 7888) is read and thrown away.
+        If the command grows too long, a literal for which the client waits is
+        refused before it is sent. One that is sent without waiting (RFC 7888)
+        is read and discarded, and the command is refused at its end.
         """
         pieces, size, too_long = [line], len(line), False
         appends = self.session.authenticated and line.upper().split(b" ")[1:2] == [b"APPEND"]
@@ -110,7 +111,7 @@ class Server:
         return Parser(pieces, self.session.utf8)
 
     def _do(self, parser: Parser) -> str:
-        """Do a command whose tag has been read; return the text of its OK."""
+        """Do a command, of which the tag has been read; return the text of its OK."""
         parser.space()
         name = parser.atom()
         if name == b"UID":
@@ -126,9 +127,10 @@ class Server:
         return self._expunges_wait() + text
 
     def _expunges_wait(self) -> str:
-        """Return the response code for a client that could not hear of expunges but of later changes.
+        """Return the HIGHESTMODSEQ code if the client knows changes that are later than expunges still untold.
 
-        With the MODSEQ of those it would never hear of them (RFC 7162 section 3.2.5).
+        A client that took the MODSEQ of those changes for the state of the
+        mailbox would never ask for the expunges (RFC 7162 section 3.2).
         """
         selected = self.session.selected
         if QRESYNC in self.session.enabled and selected and selected.expunges_wait():

@@ -1,4 +1,4 @@
-"""A session: who is logged in, what is enabled, which mailbox is selected; and the changes that its client makes."""
+"""The client's session: login, enabled extensions, selected mailbox, and the changes that the client makes."""
 
 import os
 import sqlite3
@@ -13,53 +13,56 @@ from .grammar import REV2, UTF8, No
 from .selected import Selected
 
 SYSTEM_FLAGS = r"\Answered \Flagged \Deleted \Seen \Draft"
-IDS_MAX = 10_000  # message ids in one change; more become several, one after the other in memory
+IDS_MAX = 10_000  # message ids in one change; more become several changes, so that only one is in memory
 
 
 class Session:
-    """One client. `selected` is None outside the selected state."""
+    """One client of one database. `selected` is None outside the selected state."""
 
     def __init__(self, db: sqlite3.Connection, connection: Connection, password_file: str) -> None:
         self.db = db
         self.connection = connection
         self.password_file = password_file
         self.authenticated = False
-        self.failures = 0  # of LOGIN and AUTHENTICATE
-        self.enabled: set[str] = set()
+        self.failures = 0  # failed logins
+        self.enabled: set[str] = set()  # extensions, by their names in grammar.py
         self.selected: Selected | None = None
-        self.counts: dict[int, dict[bytes, int]] = {}  # by mailbox: what status.py has counted
+        self.counts: dict[int, dict[bytes, int]] = {}  # by mailbox key, then STATUS item: the cache of status.py
         self.tag = b""  # of the command that is being done
-        self.ended = False
+        self.ended = False  # whether the session ends after this command
 
     def untagged(self, octets: bytes) -> None:
-        """Send an untagged answer."""
+        """Send an untagged answer, given without "* " and line end."""
         self.connection.write(b"* %b\r\n" % octets)
 
     def tell(self, expunges: bool) -> None:
-        """Tell the client what is new in the selected mailbox; `expunges`: whether it may hear of those."""
+        """Send what has changed in the selected mailbox since the last call, expunges only if `expunges`."""
         if self.selected:
-            for answer in self.selected.news(expunges):
+            for answer in self.selected.updates(expunges):
                 self.untagged(answer)
 
     # Mailboxes
 
     @property
     def utf8(self) -> bool:
-        """Whether mailbox names are UTF-8 on the wire (RFC 6855 section 3, RFC 9051 section 5.1)."""
+        """Return whether mailbox names are UTF-8 on the wire (RFC 6855 section 3, RFC 9051 section 5.1)."""
         return bool(self.enabled & {UTF8, REV2})
 
     def mailbox_name(self, name: str) -> bytes:
-        """Return a mailbox name as it is sent."""
+        """Return a mailbox name as an IMAP string, in UTF-8 or in modified UTF-7 (RFC 3501 section 5.1.3)."""
         if not self.utf8:
             return string(utf7.encode(name))
         return b'"' + name.encode().replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
 
     def exists(self, name: str) -> bool:
-        """Tell whether a mailbox has this name in the view."""
+        """Return whether a mailbox has this name in the view."""
         return bool(self.db.execute("SELECT 1 FROM mailbox WHERE name = ?", (name,)).fetchone())
 
     def mailbox(self, name: str) -> int:
-        """Return the key of a mailbox by its name in the view; one for a special use is made. Raises No."""
+        """Return the key of the mailbox with this name in the view, created if it is one of `special_names`.
+
+        Raises No if there is none.
+        """
         name = canonical(name)
         query = "SELECT key FROM mailbox WHERE name = ?"
         found = self.db.execute(query, (name,)).fetchone()
@@ -72,19 +75,22 @@ class Session:
         return key
 
     def target(self, name: str) -> bytes:
-        """Return the id of the mailbox to put messages into; TRYCREATE when there is none (RFC 9051 section 7.1)."""
+        """Return the id of the mailbox that is to receive messages.
+
+        Raises No with TRYCREATE if there is none (RFC 9051 section 7.1).
+        """
         try:
             return self.mailbox_id(self.mailbox(name))
         except No:
             raise No("[TRYCREATE] No such mailbox") from None
 
     def mailbox_id(self, key: int) -> bytes:
-        """Return the permanent id of a mailbox."""
+        """Return the permanent id of a mailbox, by its key."""
         mailbox_id: bytes = self.db.execute("SELECT id FROM mailbox WHERE key = ?", (key,)).fetchone()[0]
         return mailbox_id
 
     def special_names(self) -> set[str]:
-        """Return the names of mailboxes that are made at first use: no other has their use or their name."""
+        """Return the names of the special-use mailboxes to create at first use: no mailbox has the name or the use."""
         there = self.db.execute("SELECT name, use FROM mailbox WHERE name IS NOT NULL").fetchall()
         taken = {name for name, _ in there}
         used = {one for _, use in there for one in use.split()}
@@ -93,7 +99,7 @@ class Session:
     # Changes
 
     def create(self, wanted: list[str], use: str = "") -> None:
-        """Create mailboxes; the last one may be for a special use, and is then subscribed."""
+        """Create mailboxes, in this order. If `use` is given, the last one gets that special use and is subscribed."""
         if not wanted:
             return
         rows: list[Fields] = [{"do": "create", "name": name, "nonce": os.urandom(16).hex()} for name in wanted]
@@ -103,12 +109,15 @@ class Session:
         self.change(rows)
 
     def change(self, rows: list[Fields], octets: bytes = b"") -> None:
-        """Make small changes, here and in the outbox, in one transaction."""
+        """Do small changes in the view and add them to the outbox, in one transaction.
+
+        `octets` are the messages of their appends, joined.
+        """
         with schema.writing(self.db):
             view.change(self.db, rows, octets)
 
     def change_messages(self, rows: list[Fields], ids: list[bytes]) -> None:
-        """Make the same small changes to all these messages: `rows` lack nothing but `ids`."""
+        """Do the same small changes to all these messages; `rows` are complete except for `ids`."""
         for start in range(0, len(ids), IDS_MAX):
             some = b"".join(ids[start : start + IDS_MAX]).hex()
             self.change([{**row, "ids": some} for row in rows])

@@ -1,12 +1,12 @@
-"""Sets of UIDs, as ranges and as text."""
+"""Sets of UIDs: as ranges, and as IMAP writes them."""
 
 from collections.abc import Iterable
 
-Ranges = list[tuple[int, int]]  # of UIDs: ascending and disjoint, both ends included
+Ranges = list[tuple[int, int]]  # of UIDs, both ends included; ascending and disjoint, except where `merged` takes them
 
 
 def merged(ranges: Ranges) -> Ranges:
-    """Return ranges in order, and those that touch as one."""
+    """Return ranges, given in any order, as ascending and disjoint ones; those that touch become one."""
     found: Ranges = []
     for first, last in sorted(ranges):
         if found and first <= found[-1][1] + 1:
@@ -17,18 +17,18 @@ def merged(ranges: Ranges) -> Ranges:
 
 
 def within(uids: Iterable[int], ranges: Ranges) -> list[int]:
-    """Return those of some UIDs, in ascending order, that are in these ranges."""
-    found, place = [], 0
+    """Return the UIDs that are in these ranges. Both are ascending."""
+    found, index = [], 0
     for uid in uids:
-        while place < len(ranges) and ranges[place][1] < uid:
-            place += 1
-        if place < len(ranges) and ranges[place][0] <= uid:
+        while index < len(ranges) and ranges[index][1] < uid:
+            index += 1
+        if index < len(ranges) and ranges[index][0] <= uid:
             found.append(uid)
     return found
 
 
 def uid_set(uids: Iterable[int]) -> bytes:
-    """Return UIDs, in their order, as a uid-set: runs as ranges."""
+    """Return UIDs or sequence numbers, in their order, as a set of RFC 9051 section 9; ascending runs become ranges."""
     ranges: list[list[int]] = []
     for uid in uids:
         if ranges and uid == ranges[-1][1] + 1:

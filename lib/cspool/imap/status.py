@@ -1,4 +1,4 @@
-"""STATUS, by itself and with LIST (RFC 9051 section 6.3.11, RFC 5819)."""
+"""STATUS, as a command and in LIST (RFC 9051 section 6.3.11, RFC 5819)."""
 
 from typing import Any
 
@@ -7,11 +7,12 @@ from .grammar import CONDSTORE, BadCommand, Parser
 from .session import Session
 from .verbs import APPEND_MAX
 
-# These take time for each message, and say the same as long as the mailbox has the same HIGHESTMODSEQ.
+# To compute these, each message is read. They stay the same until HIGHESTMODSEQ changes, and are cached until then.
 COUNTS = (b"MESSAGES", b"UNSEEN", b"DELETED", b"SIZE")
 
 COUNT = "SELECT count(*) FROM message WHERE mailbox = ?"
 
+# Each item as a query, whose parameter is the key of the mailbox.
 STATUS = {
     b"MESSAGES": COUNT,
     b"RECENT": f"{COUNT} AND uid >= (SELECT recent FROM mailbox WHERE key = mailbox)",
@@ -35,7 +36,10 @@ def parse_items(parser: Parser) -> list[bytes]:
 
 
 def status_answer(session: Session, name: str, items: list[bytes]) -> bytes:
-    """Return the answer for a mailbox. Raises No when there is none of this name."""
+    """Return the untagged answer for a mailbox, in one snapshot. Raises No if no mailbox has this name.
+
+    HIGHESTMODSEQ enables CONDSTORE (RFC 7162 section 3.1).
+    """
     key = session.mailbox(name)
     if b"HIGHESTMODSEQ" in items:
         session.enabled.add(CONDSTORE)

@@ -6,13 +6,13 @@ A thread can be as deep as a mailbox has messages, so nothing here recurses.
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .search import Found
+from .search import Hit
 from .selected import Selected
 from .sort import SENT, keys
 
 
-class Message(NamedTuple):
-    """What threads are made of; texts and ids are those of order.py."""
+class ThreadMessage(NamedTuple):
+    """A message as THREAD compares it; texts and ids are those of mail/order.py."""
 
     number: int
     uid: int
@@ -24,17 +24,17 @@ class Message(NamedTuple):
 
 
 class Thread:
-    """A message, or a dummy for one that is not there, and the threads below it."""
+    """A message, or a dummy for one that was not found, and the threads below it."""
 
     __slots__ = ("children", "message", "parent")
 
-    def __init__(self, message: Message | None = None) -> None:
+    def __init__(self, message: ThreadMessage | None = None) -> None:
         self.message = message
         self.parent: Thread | None = None
         self.children: list[Thread] = []
 
     def put_below(self, parent: "Thread") -> bool:
-        """Move this below `parent`; do nothing, and return False, if that would make a loop."""
+        """Move this below `parent`, and return True. If that would make a loop, do nothing, and return False."""
         if parent is self:
             return False
         above = parent.parent if self.children else None
@@ -48,20 +48,21 @@ class Thread:
         return True
 
     def take_out(self) -> None:
+        """Take this out of its parent, with all below it."""
         if self.parent is not None:
             self.parent.children.remove(self)
             self.parent = None
 
-    def first(self) -> Message:
-        """The message; of a dummy, which has children, that of the first."""
+    def first(self) -> ThreadMessage:
+        """Return the message, or for a dummy, which always has children, the first one below it."""
         one = self
         while one.message is None:
             one = one.children[0]
         return one.message
 
 
-def ordered_subject(selected: Selected, found: list[Found]) -> list[Thread]:
-    """Return threads of one base subject each: the oldest message, and all others below it (section 3)."""
+def ordered_subject(selected: Selected, found: list[Hit]) -> list[Thread]:
+    """Return ORDEREDSUBJECT threads (section 3): for each base subject, the oldest message with all others below it."""
     subjects: dict[str, Thread] = {}
     for message in sorted(_messages(selected, found), key=_sent):
         thread = Thread(message)
@@ -71,8 +72,8 @@ def ordered_subject(selected: Selected, found: list[Found]) -> list[Thread]:
     return list(subjects.values())
 
 
-def references(selected: Selected, found: list[Found]) -> list[Thread]:
-    """Return the threads of REFERENCES (section 3); the numbers are those of its steps."""
+def references(selected: Selected, found: list[Hit]) -> list[Thread]:
+    """Return REFERENCES threads (section 3), in its steps 1 to 6."""
     threads = _linked(_messages(selected, found))  # 1
     roots = [thread for thread in threads if thread.parent is None]  # 2
     roots = _pruned(roots)  # 3
@@ -83,17 +84,17 @@ def references(selected: Selected, found: list[Found]) -> list[Thread]:
     return sorted(roots, key=lambda thread: _sent(thread.first()))
 
 
-def _messages(selected: Selected, found: list[Found]) -> list[Message]:
+def _messages(selected: Selected, found: list[Hit]) -> list[ThreadMessage]:
     rows = keys(selected, found, [SENT, "subject", "reply", "message_id", "refs"])
-    return [Message(one.number, *row) for one, row in zip(found, rows, strict=True)]
+    return [ThreadMessage(one.number, *row) for one, row in zip(found, rows, strict=True)]
 
 
-def _sent(message: Message) -> tuple[int, int]:
+def _sent(message: ThreadMessage) -> tuple[int, int]:
     return message.sent, message.number
 
 
-def _linked(messages: list[Message]) -> list[Thread]:
-    """Put each message below the one that it names last, and those it names below each other."""
+def _linked(messages: list[ThreadMessage]) -> list[Thread]:
+    """Return all messages, each below the last one that it names, and those it names below each other (step 1)."""
     threads: list[Thread] = []
     by_id: dict[bytes, Thread] = {}
 
@@ -117,7 +118,7 @@ def _linked(messages: list[Message]) -> list[Thread]:
             if above is not None and below.parent is None:
                 below.put_below(above)
             above = below
-        # What it says itself counts more than what others have said of it.
+        # The references of a message itself outweigh what others said about it.
         if above is None:
             thread.take_out()
         elif thread.parent is not above and above is not thread:
@@ -135,14 +136,17 @@ def _walk(roots: Iterable[Thread]) -> Iterator[Thread]:
 
 
 def _pruned(roots: list[Thread]) -> list[Thread]:
-    """Return the roots without dummies that are not needed: with no child, with one, or below another."""
+    """Return the roots without needless dummies (step 3); the children of such a dummy take its place.
+
+    Only a dummy at the root with more than one child is kept.
+    """
     kept = []
     for thread in reversed(list(_walk(roots))):
         if thread.message is None:
             if thread.parent is not None:
                 parent, children = thread.parent, thread.children
-                place = parent.children.index(thread)
-                parent.children[place : place + 1] = children
+                index = parent.children.index(thread)
+                parent.children[index : index + 1] = children
                 for child in children:
                     child.parent = parent
                 continue
@@ -158,12 +162,13 @@ def _pruned(roots: list[Thread]) -> list[Thread]:
 
 
 def _sort_below(roots: list[Thread]) -> None:
+    """Sort the children of all threads, from the bottom up: a dummy's date is that of its first child."""
     for thread in reversed(list(_walk(roots))):
         thread.children.sort(key=lambda child: _sent(child.first()))
 
 
 def _by_subject(roots: list[Thread]) -> list[Thread]:
-    """Put roots of one subject together: replies below what they reply to, others side by side below a dummy."""
+    """Join roots of one subject (step 5): a reply below a message, others side by side below a dummy."""
     subjects: dict[str, Thread] = {}
     for thread in roots:
         subject = thread.first().subject
@@ -173,7 +178,7 @@ def _by_subject(roots: list[Thread]) -> list[Thread]:
     together = []
     for thread in roots:
         if thread.parent is not None:
-            continue  # put somewhere already
+            continue  # below another root already
         first = thread.first()
         there = subjects[first.subject]
         if not first.subject or there is thread:
@@ -192,14 +197,14 @@ def _by_subject(roots: list[Thread]) -> list[Thread]:
 
 
 def _better(thread: Thread, there: Thread) -> bool:
-    """Tell whether a thread stands for its subject rather than the one that does so far (step 5.B)."""
+    """Return whether a thread should stand for its subject instead of `there` (step 5.B)."""
     if there.message is not None and thread.message is None:
         return True
     return bool(there.first().reply and not thread.first().reply)
 
 
 def answer(threads: list[Thread], by_uid: bool) -> str:
-    """Return threads as THREAD sends them (section 4, BASE.7.2.THREAD)."""
+    """Return threads as THREAD sends them, by UID or by sequence number (section 4, BASE.7.2.THREAD)."""
     parts: list[str] = []
     for thread in threads:
         parts.append("(")

@@ -1,8 +1,8 @@
-"""The table of verbs, and those that need no mailbox (RFC 9051 sections 6.1 to 6.3).
+"""The table of verbs, and the verbs that name neither a mailbox nor a message (RFC 9051 sections 6.1 to 6.3).
 
 A verb reads its arguments with the parser, does its work, writes its untagged
-answers, and returns the text of its OK; it raises No or BadCommand instead.
-mailboxes.py and messages.py have the others.
+answers and returns the text of its OK. It raises No or BadCommand instead.
+mailboxes.py and messages.py have the other verbs.
 """
 
 import binascii
@@ -15,9 +15,9 @@ from .. import __version__, keys
 from .grammar import CONDSTORE, QRESYNC, REV2, UTF8, BadCommand, No, Parser
 from .session import Session
 
-APPEND_MAX = 50 << 20  # octets: with padding still a frame
+APPEND_MAX = 50 << 20  # octets: sealed and padded, such a message still fits into a frame
 
-# Each is complete; cspool-imapd(8) lists them with their RFCs.
+# cspool-imapd(8) lists them with their RFCs.
 CAPABILITIES = (
     "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE IDLE NAMESPACE UIDPLUS UNSELECT CHILDREN LIST-EXTENDED"
     " LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE MOVE CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN SORT SORT=DISPLAY"
@@ -25,8 +25,8 @@ CAPABILITIES = (
     f" APPENDLIMIT={APPEND_MAX} STATUS=SIZE SAVEDATE PREVIEW OBJECTID PARTIAL COMPRESS=DEFLATE"
 )
 
-FAILURES_MAX = 3  # of logins, before BYE
-FAILURE_DELAY = 2.0  # seconds, times the failures so far
+FAILURES_MAX = 3  # failed logins, before the session ends
+FAILURE_DELAY = 2.0  # seconds, times the failed logins so far
 POLL = 0.3  # seconds between two looks at the database while a client idles
 
 NOT_AUTHENTICATED, AUTHENTICATED, SELECTED = "not authenticated", "authenticated", "selected"
@@ -35,21 +35,21 @@ LOGGED_IN = (AUTHENTICATED, SELECTED)
 
 
 class Verb(NamedTuple):
-    """What does a command, in which states, and whether the client may hear of expunges at its end."""
+    """A command: the function that does it and returns the text of its OK, and when it may be given."""
 
     do: Callable[[Session, Parser], str]
     states: tuple[str, ...]
-    expunges: bool
+    expunges: bool  # whether the client may be told of expunges at its end
 
 
-VERBS: dict[bytes, Verb] = {}
+VERBS: dict[bytes, Verb] = {}  # by name in upper case, UID FETCH among them
 
 Do = Callable[[Session, Parser], str]
-DoNumbered = Callable[[Session, Parser, bool], str]  # the last is by_uid
+DoNumbered = Callable[[Session, Parser, bool], str]  # the last argument is by_uid
 
 
 def verb(states: tuple[str, ...], expunges: bool = True) -> Callable[[Do], Do]:
-    """Put a function into VERBS, under its name (list_ is LIST, uid_fetch is UID FETCH)."""
+    """Return a decorator that registers a function under its name: list_ is LIST, uid_expunge is UID EXPUNGE."""
 
     def register(do: Do) -> Do:
         VERBS[do.__name__.strip("_").upper().replace("_", " ").encode()] = Verb(do, states, expunges)
@@ -59,9 +59,11 @@ def verb(states: tuple[str, ...], expunges: bool = True) -> Callable[[Do], Do]:
 
 
 def numbered_verb(expunges: bool) -> Callable[[DoNumbered], DoNumbered]:
-    """Put a function into VERBS twice: for sequence numbers, and behind UID for UIDs (section 6.4.9).
+    """Return a decorator that registers a function twice: for sequence numbers, and with UID for UIDs (section 6.4.9).
 
-    `expunges` is of the first form: after FETCH, STORE and SEARCH the numbers stay (section 7.5.1).
+    `expunges` is for the first form: after FETCH, STORE and SEARCH sequence
+    numbers must stay valid (section 7.5.1). After the second form the client
+    is always told of expunges.
     """
 
     def register(do: DoNumbered) -> DoNumbered:
@@ -78,13 +80,14 @@ def numbered_verb(expunges: bool) -> Callable[[DoNumbered], DoNumbered]:
 
 @verb(ANY)
 def capability(session: Session, parser: Parser) -> str:
+    """Section 6.1.1."""
     parser.end()
     session.untagged(f"CAPABILITY {capabilities(session)}".encode())
     return "CAPABILITY completed"
 
 
 def capabilities(session: Session) -> str:
-    """Return the capabilities that hold now."""
+    """Return the capabilities that the client can use now, separated by spaces."""
     if session.authenticated:
         return CAPABILITIES
     return CAPABILITIES + (" AUTH=PLAIN" if os.path.exists(session.password_file) else " LOGINDISABLED")
@@ -92,12 +95,14 @@ def capabilities(session: Session) -> str:
 
 @verb(ANY)
 def noop(session: Session, parser: Parser) -> str:
+    """Section 6.1.2."""
     parser.end()
     return "NOOP completed"
 
 
 @verb(ANY)
 def logout(session: Session, parser: Parser) -> str:
+    """Section 6.1.3."""
     parser.end()
     session.untagged(b"BYE Logging out")
     session.ended = True
@@ -106,7 +111,7 @@ def logout(session: Session, parser: Parser) -> str:
 
 @verb(ANY)
 def id_(session: Session, parser: Parser) -> str:
-    """Say who we are (RFC 2971); what the client says of itself is read and forgotten."""
+    """Send our name and version; the client's are read and ignored (RFC 2971)."""
     parser.space()
     if not parser.at(b"NIL"):
         parser.parenthesized(parser.nil_or_string)
@@ -117,7 +122,7 @@ def id_(session: Session, parser: Parser) -> str:
 
 @verb(ANY)
 def compress(session: Session, parser: Parser) -> str:
-    """Deflate both ways, after the answer (RFC 4978)."""
+    """Deflate both directions, after the tagged OK, which is sent here (RFC 4978)."""
     parser.space()
     mechanism = parser.atom()
     parser.end()
@@ -135,8 +140,9 @@ def compress(session: Session, parser: Parser) -> str:
 
 @verb((NOT_AUTHENTICATED,))
 def login(session: Session, parser: Parser) -> str:
+    """Section 6.2.3."""
     parser.space()
-    parser.astring()  # the home is one user's: any name will do
+    parser.astring()  # any user name: a home belongs to one user
     parser.space()
     password = parser.astring()
     parser.end()
@@ -145,13 +151,13 @@ def login(session: Session, parser: Parser) -> str:
 
 @verb((NOT_AUTHENTICATED,))
 def authenticate(session: Session, parser: Parser) -> str:
-    """SASL PLAIN (RFC 4616), the first answer with the command if the client likes (RFC 4959)."""
+    """Section 6.2.2, with SASL PLAIN (RFC 4616). The client may send its response with the command (RFC 4959)."""
     parser.space()
     mechanism = parser.atom()
     if mechanism != b"PLAIN":
         raise No("[CANNOT] Only PLAIN")
     if parser.at(b" "):
-        answer = parser.line[parser.position :]
+        answer = parser.line[parser.offset :]
     else:
         session.connection.write(b"+ \r\n")
         session.connection.flush()
@@ -182,6 +188,7 @@ def _authenticate(session: Session, password: bytes) -> str:
 
 @verb((NOT_AUTHENTICATED,))
 def starttls(session: Session, parser: Parser) -> str:
+    """Section 6.2.1; always refused."""
     parser.end()
     raise BadCommand("No TLS here: this server is for localhost")
 
@@ -191,7 +198,7 @@ def starttls(session: Session, parser: Parser) -> str:
 
 @verb(LOGGED_IN)
 def enable(session: Session, parser: Parser) -> str:
-    """Switch on what changes the answers (RFC 5161)."""
+    """Enable extensions that change the answers; unknown ones are ignored (RFC 5161 section 3.1)."""
     wanted = []
     while parser.at(b" "):
         wanted.append(parser.atom().decode())
@@ -208,7 +215,7 @@ def enable(session: Session, parser: Parser) -> str:
 
 @verb(LOGGED_IN)
 def namespace(session: Session, parser: Parser) -> str:
-    """All mailboxes are the user's own (RFC 2342)."""
+    """Answer that all mailboxes are the user's own (RFC 2342)."""
     parser.end()
     session.untagged(b'NAMESPACE (("" "/")) NIL NIL')
     return "NAMESPACE completed"
@@ -216,14 +223,14 @@ def namespace(session: Session, parser: Parser) -> str:
 
 @verb(LOGGED_IN)
 def idle(session: Session, parser: Parser) -> str:
-    """Tell what is new as it comes, until the client says DONE (RFC 2177)."""
+    """Send changes in the selected mailbox as they come, until the client sends DONE (RFC 2177)."""
     parser.end()
     connection = session.connection
     connection.write(b"+ idling\r\n")
     version = None
     ends = time.monotonic() + connection.timeout
     while True:
-        # SQLite's counter of commits by others: a look at it reads no table.
+        # SQLite's counter of commits by other connections: reading it touches no table.
         (now,) = session.db.execute("PRAGMA data_version").fetchone()
         if now != version:
             version = now
