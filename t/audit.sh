@@ -1,4 +1,4 @@
-# Known faults of the packages that the tools import; skipped, with the reason, where that cannot be found out.
+# Fail if a package that the tools import has a known vulnerability. Skipped, with the reason, if that is not known.
 
 # shellcheck shell=sh
 set -eu

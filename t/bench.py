@@ -1,11 +1,11 @@
-"""Benchmarks: what each thing costs, beside what it could cost at best and what others take, all in one run.
+"""Benchmarks: the cost of each step, beside the least it could cost and the cost of other programs, in one run.
 
 Usage: python t/bench.py [MESSAGES] [--json]     (make bench MESSAGES=10000)
 
-Numbers of one machine say little, so what counts are the ratios. Peers that
-are not installed (age, gpg, dovecot, mbsync) are left out, by name. The mail
-is CSPOOL_CORPUS, or that of t/mail, over and over, each with a number of its
-own.
+The times of one machine say little; the ratios count. Programs that are not
+installed (age, gpg, dovecot, mbsync) are left out, and named. The mail is that
+in CSPOOL_CORPUS or else t/mail, repeated as often as needed, each message with
+a number of its own.
 """
 
 import json
@@ -25,9 +25,9 @@ import nacl.public
 import nacl.signing
 from cspool.octets import without_envelope
 
-RUNS = 15  # of what is short
+RUNS = 15  # of a short command
 INDEX = "DATE FROM SENDER SUBJECT TO CC MESSAGE-ID REFERENCES CONTENT-TYPE IN-REPLY-TO REPLY-TO LIST-POST"
-GROWS = ("search of text", "SORT", "THREAD")  # cost something for each message
+GROWS = ("search of text", "SORT", "THREAD")  # have a cost for each message
 IMAP = {
     "SELECT": "SELECT INBOX",
     "STATUS": "STATUS INBOX (MESSAGES UNSEEN UIDNEXT)",
@@ -45,14 +45,14 @@ IMAP = {
     "STORE of all": "STORE 1:* %FLAGS.SILENT (all)",
     "APPEND": None,
 }
-# In a small process of its own, for what a process had before exec counts as well.
+# In a small process of its own: ru_maxrss includes the memory that a process had before exec.
 MEASURE = """
 import resource, subprocess, sys, time
 begun = time.perf_counter()
 subprocess.run(sys.argv[1], shell=True, check=True)
 print(time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
-SIGNS = "+-+-"  # of STORE, in turn: what is set already would cost nothing; the first time is not counted
+SIGNS = "+-+-"  # of STORE, in turn, since setting a flag that is set costs nothing; the first is not counted
 
 
 class Bench:
@@ -62,7 +62,7 @@ class Bench:
         self.results = []  # (section, what, seconds, what it is compared with, seconds of that)
         self.left_out = []
         self.environment = {**os.environ, "HOME": directory, "CSPOOL_HOME": f"{directory}/laptop"}
-        # As it is installed: the modules compiled.
+        # Installed as for a user, with compiled modules.
         make = ["make", "-s", "-C", TOP, "install", f"PREFIX={directory}/usr", f"PYTHON={sys.executable}"]
         subprocess.run(make, check=True)
         self.environment["PATH"] = f"{directory}/usr/bin:{os.environ['PATH']}"
@@ -84,7 +84,7 @@ class Bench:
         return False
 
     def run(self, command, stdin=None, **options):
-        """Run a shell command; return how long it took."""
+        """Run a shell command; return the seconds that it took."""
         begun = time.perf_counter()
         subprocess.run(
             command, shell=True, check=True, stdin=stdin, cwd=self.directory, env=self.environment, **options
@@ -92,7 +92,7 @@ class Bench:
         return time.perf_counter() - begun
 
     def apply(self):
-        """Fetch and apply; return how long it took. `memory` is the largest of the processes, in octets."""
+        """Fetch and apply; return the seconds. `memory` becomes the octets of the largest process."""
         command = [sys.executable, "-c", MEASURE, "cspool-fetch | cspool-apply"]
         done = subprocess.run(command, check=True, cwd=self.directory, env=self.environment, stdout=subprocess.PIPE)
         took, kibibytes = done.stdout.split()
@@ -102,7 +102,7 @@ class Bench:
     # What is there
 
     def prepare(self):
-        """Make the homes and a spool, and the mail as a directory of files."""
+        """Create the homes, a spool, and the mail as a directory of files."""
         self.run(
             "mkdir -m 700 laptop host mail && cspool-keygen laptop/key && cspool-keygen host/key"
             " && cspool-mkspool spool && echo $PWD/spool | tee laptop/spool > host/spool"
@@ -138,7 +138,7 @@ class Bench:
                 f"{quiet} --trust-model always -r alice@example.org --sign --encrypt < mail/0 > /dev/null"
             )
         times = {name: [] for name in commands}
-        for _ in range(RUNS):  # in turn, so that what slows the machine down slows all of them
+        for _ in range(RUNS):  # in turn, so that a slow moment of the machine slows all of them
             for name, command in commands.items():
                 times[name].append(self.run(command))
         bare = statistics.median(times["python -c pass"])
@@ -177,7 +177,7 @@ class Bench:
             self.say("bulk", "fetch | apply", applied, "mbsync from dovecot", pulled)
 
     def cryptography(self):
-        """Return how long PyNaCl takes to sign and seal all mail, and to open and verify it."""
+        """Return the seconds that PyNaCl takes to sign and seal all mail, and to open and verify it."""
         sign, box = nacl.signing.SigningKey.generate(), nacl.public.PrivateKey.generate()
         sealer, opener, verifier = nacl.public.SealedBox(box.public_key), nacl.public.SealedBox(box), sign.verify_key
         mails = [(self.directory / "mail" / str(number)).read_bytes() for number in range(self.count)]
@@ -200,7 +200,7 @@ class Bench:
     # (c)
 
     def dovecot(self):
-        """Return the command of a Dovecot that serves the same mail, None where there is none."""
+        """Return the command of a Dovecot that serves the same mail, or None if it is not installed."""
         if not self.has("/usr/lib/dovecot/imap"):
             return None
         inbox = self.directory / "dovecot"
@@ -219,7 +219,7 @@ class Bench:
                 self.run(
                     "chown -R nobody:nogroup dovecot && chmod 755 . && touch dovecot.log && chown nobody dovecot.log"
                 )
-        if not os.geteuid():  # Dovecot serves no mail to root
+        if not os.geteuid():  # Dovecot refuses to serve root
             prefix = "setpriv --reuid=nobody --regid=nogroup --clear-groups "
         return f"{prefix}env HOME={inbox} USER=nobody /usr/lib/dovecot/imap -c {self.directory}/dovecot.conf"
 
@@ -237,7 +237,7 @@ class Bench:
                 starts.append(time.perf_counter() - begun)
                 client.close()
             times[name]["start to greeting"] = statistics.median(starts)
-        for _ in range(2):  # the first time, Dovecot makes its caches
+        for _ in range(2):  # in the first round Dovecot writes its caches
             for name, command in servers.items():
                 client = Client(command, self)
                 for what, line in IMAP.items():
@@ -256,7 +256,7 @@ class Bench:
     # (d)
 
     def grow(self):
-        """Return what each message costs in a database of this size: microseconds, peak octets, octets on disk."""
+        """Return the microseconds that each step costs for a message, and the memory (MB) and disk that all need."""
         self.prepare()
         sealed = self.run("cspool-seal --maildir=mail --from=laptop/key --to=laptop/key.pub | cspool-append")
         costs = {"seal | append": sealed, "fetch | apply": self.apply()}
@@ -281,7 +281,7 @@ class Bench:
     # (e)
 
     def idle(self):
-        """Count what it takes to learn over HTTP that there is nothing new."""
+        """Count the requests, octets and seconds of a sync over HTTP that finds nothing new."""
         self.run("mkdir -p root && mv spool root/alice && cspool-httpd --new-token=append,fetch root alice > token")
         server = subprocess.Popen(
             ["cspool-httpd", "--listen=127.0.0.1:0", "root"], cwd=self.directory, env=self.environment,
@@ -309,7 +309,7 @@ class Bench:
 
 
 def listening(pid):
-    """Return the port on which a process listens, once it does."""
+    """Wait until a process listens, and return its port."""
     while True:
         inodes = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
@@ -320,7 +320,7 @@ def listening(pid):
 
 
 def growth(sizes):
-    """Print, and return, what a message costs in databases of these sizes, with bars that are to be of one length."""
+    """Print and return what a message costs in databases of these sizes. Bars of equal length mean linear growth."""
     found = {}
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="cspool-bench.") as directory:
@@ -355,7 +355,7 @@ class Client:
         self.read_to(b"* ")
 
     def read_to(self, start):
-        """Read to the end of a line that begins like this."""
+        """Read to the end of a line that begins with `start`, and return that line."""
         tail = b"\r\n"
         while True:
             piece = self.server.stdout.read(1 << 18)
@@ -379,7 +379,7 @@ class Client:
         return time.perf_counter() - begun
 
     def peak(self):
-        """Return the most memory that the server has had, in octets."""
+        """Return the peak memory of the server in octets."""
         return int(Path(f"/proc/{self.server.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) << 10
 
     def close(self):

@@ -1,4 +1,4 @@
-"""What the tests of the modules share: the library of this tree, keys, homes, and real mail."""
+"""Shared by the tests of the modules: the library of this tree, keys, homes, and real mail."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def host():
 
 @pytest.fixture(scope="session")
 def corpus():
-    """The files of real mail, by CSPOOL_CORPUS; the test is skipped where there is none."""
+    """The files of real mail in CSPOOL_CORPUS; without it the test is skipped."""
     directory = os.environ.get("CSPOOL_CORPUS")
     if not directory:
         if os.environ.get("CSPOOL_NO_SKIP"):
@@ -50,7 +50,7 @@ class Home:
         self.environment = {**os.environ, "CSPOOL_HOME": str(path)}
 
     def pipe(self, script, octets=b"", status=0):
-        """Run a pipeline; return its standard output after a check of its status."""
+        """Run a pipeline, check its status, and return its standard output."""
         done = subprocess.run(
             ["/bin/sh", "-c", script], input=octets, env=self.environment, capture_output=True, check=False
         )
@@ -60,7 +60,7 @@ class Home:
 
 @pytest.fixture
 def homes(tmp_path):
-    """Alice's laptop and desktop and her mailbox on a mail host, with a spool that all use."""
+    """Alice's laptop and desktop, and her account on a mail host, with one spool."""
     made = {}
     for name in ("laptop", "desktop", "mailhost"):
         (tmp_path / name).mkdir(mode=0o700)

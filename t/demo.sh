@@ -1,7 +1,7 @@
 #!/bin/sh
-# make demo: the whole suite at work in a scratch directory. Files given as
-# arguments are delivered instead of the messages in t/mail; LISTEN=1 leaves an
-# IMAP server on 127.0.0.1:1143.
+# make demo: run all of cspool in a scratch directory. It delivers the files given
+# as arguments, or else the messages in t/mail. With LISTEN=1 an IMAP server
+# listens on 127.0.0.1:1143 at the end.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -gt 0 ] || set -- "$here"/mail/*.eml
@@ -13,7 +13,7 @@ mkdir -m 700 "$demo/laptop" "$demo/desktop" "$demo/mailhost"
 
 say() { printf '\n# %s\n' "$*"; }
 
-# at HOME PIPELINE: show a pipeline, and run it in the home of one of the machines.
+# at HOME PIPELINE: show a pipeline, and run it on the machine with this home.
 at() {
 	printf '%s$ %s\n' "$1" "$2"
 	(cd "$demo" && CSPOOL_HOME=$demo/$1 sh -c "$2")
@@ -47,7 +47,7 @@ say "Both machines replay the log."
 at laptop 'cspool-fetch | cspool-apply'
 at desktop 'cspool-fetch | cspool-apply'
 
-# imap HOME COMMAND...: what cspool-imapd answers, of which flags and subjects are shown.
+# imap HOME COMMAND...: send commands to cspool-imapd, and show the flags and subjects in its answers.
 imap() {
 	home=$1
 	shift

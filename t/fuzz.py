@@ -1,8 +1,8 @@
-"""Fuzz what reads hostile octets, guided by coverage. By hand: it needs atheris, and runs until it is stopped.
+"""Fuzz the readers of hostile octets, guided by coverage. Run by hand: it needs atheris, and does not end.
 
 Usage: PYTHONPATH=lib:t python t/fuzz.py TARGET [OPTIONS OF LIBFUZZER]
 
-A target is one of those in hostile.py.
+TARGET is the name of a function in TARGETS of hostile.py.
 """
 
 import sys

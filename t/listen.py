@@ -1,8 +1,8 @@
-"""A small inetd: listen on 127.0.0.1:PORT, and start a command for each connection, which is its 0 and 1.
+"""A small inetd: listen on 127.0.0.1:PORT; for each connection start a command with it as standard input and output.
 
 Usage: listen.py PORT COMMAND...
 
-Prints the port that it listens on (for PORT 0 a free one), and ends with SIGINT or SIGTERM.
+Prints the port that it listens on (a free one if PORT is 0). Ends with SIGINT or SIGTERM.
 """
 
 import signal

@@ -1,6 +1,6 @@
-# A machine of our own for mail servers and the like: sourced first, by tests that only root can run. In it cspool
-# is installed under /usr with the system's Python, as a distribution would, and alice has an account that is set
-# up as the README says: for a spool host, for a mail host, and, in ~/laptop, for her own machine.
+# A private machine for mail servers and the like, for tests that only root can run; they source it first. cspool is
+# installed under /usr with the system's Python, as by a distribution. The account of alice is set up as the README
+# says: as spool host, as mail host, and in ~/laptop as her own machine.
 
 # shellcheck shell=sh disable=SC2154 # scratch and top are those of tap.sh
 . "$(dirname "$0")/own.sh"
@@ -16,13 +16,13 @@ for user in alice:10001 cspool:10002; do
 	install -d -o "$id" -g "$id" "$name"
 done
 
-# as USER COMMANDS: run them in a shell of that user, as after login.
+# as USER COMMANDS: run commands in a shell of that user, as after login.
 as() {
 	setpriv --reuid="$1" --regid="$1" --clear-groups env -i HOME="$scratch/$1" USER="$1" \
 		PATH=/usr/bin:/bin sh -c "cd && $2"
 }
 
-# start_spoolhost: sshd on port 22, for alice.
+# start_spoolhost: start sshd on port 22, for alice.
 start_spoolhost() {
 	[ -e "$scratch/hostkey" ] || ssh-keygen -q -t ed25519 -N '' -f "$scratch/hostkey"
 	mkdir -p /run/sshd
@@ -45,7 +45,8 @@ as alice "export CSPOOL_HOME=laptop; $(readme 'Your first machine')" >setup.log 
 as alice "set -e; cp laptop/key.pub alice.pub; $(readme 'The mail host, in the account')
 cp .cspool/key.pub mailhost.pub; export CSPOOL_HOME=laptop; $(readme 'The mail host, in the account' 2)"
 
-# For bob, who has no account, the user cspool delivers, with the script of the examples, and has all spools.
+# make_bob: set up bob, who has no account. The user cspool delivers to him with the script in the examples, and owns
+# his spool.
 make_bob() {
 	install -D -m 755 "/usr/share/doc/cspool/examples/deliver" /etc/cspool/deliver
 	install -d -o cspool -g cspool /etc/cspool/bob /var/spool/cspool
@@ -55,12 +56,12 @@ make_bob() {
 	export CSPOOL_HOME=~/laptop && cspool-sync && cspool-trust key.pub && cspool-sync'
 }
 
-# subjects USER [MAILBOX]: of the messages that have arrived on the laptop of alice, or of bob in the care of cspool.
+# subjects USER [MAILBOX]: print the subjects of the messages on the laptop of alice, or, for cspool, on that of bob.
 subjects() {
 	as "$1" "export CSPOOL_HOME=laptop && cspool-sync; printf '%s\r\n' 'a EXAMINE \"${2:-INBOX}\"' \
 		'b FETCH 1:* BODY.PEEK[HEADER.FIELDS (SUBJECT)]' 'c LOGOUT' | cspool-imapd --preauth" |
 		tr -d '\r' | sed -n 's/^Subject: //p' | tr '\n' ' ' | sed 's/ $//'
 }
 
-# has USER SUBJECT [MAILBOX]
+# has USER SUBJECT [MAILBOX]: succeed if a message with this word in its subject has arrived.
 has() { subjects "$1" "${3:-INBOX}" | grep -qw "$2"; }

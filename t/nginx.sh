@@ -1,5 +1,5 @@
-# A real nginx on loopback, with the server blocks that it is given:
-# sourced after tap.sh. It sets web_port and url; `start_nginx` sets access_log.
+# A real nginx on loopback, with the given server blocks. Source it after tap.sh.
+# It sets web_port and url; `start_nginx` sets access_log.
 
 # shellcheck shell=sh disable=SC2154,SC2034 # scratch and pids are those of tap.sh; the tests use url
 nginx=$(command -v nginx || echo /usr/sbin/nginx)
@@ -7,7 +7,7 @@ nginx=$(command -v nginx || echo /usr/sbin/nginx)
 web_port=$(free_port)
 url=http://127.0.0.1:$web_port
 
-# start_nginx <SERVERS: start it, and wait until something listens at $web_port.
+# start_nginx <SERVERS: start nginx, and wait until it listens on $web_port.
 start_nginx() {
 	access_log=$scratch/nginx/access.log
 	mkdir -p nginx

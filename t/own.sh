@@ -1,5 +1,5 @@
-# A machine of our own, in namespaces, for what only root can do and what uses fixed ports and paths: sourced first.
-# What is written to /etc, /usr and /var is gone afterwards.
+# A private machine, in namespaces, for tests that need root, or fixed ports and paths; they source it first.
+# Changes to /etc, /usr and /var are gone afterwards.
 
 # shellcheck shell=sh disable=SC2154 # top is that of tap.sh, which this sources
 if [ -z "${CSPOOL_OWN:-}" ]; then

@@ -1,5 +1,5 @@
-# A real sshd on loopback, for this user, with a configuration of its own:
-# sourced after tap.sh. Afterwards `ssh spoolhost` reaches it.
+# A real sshd on loopback, for this user, with a configuration of its own. Source
+# it after tap.sh. After start_sshd, `ssh spoolhost` reaches it.
 
 # shellcheck shell=sh disable=SC2154 # scratch and pids are those of tap.sh
 need ssh ssh-keygen python3
@@ -14,7 +14,7 @@ restart_sshd() {
 	await python3 -c "import socket; socket.create_connection(('127.0.0.1', $port))"
 }
 
-# crash_sshd: kill it and all that it has started, as a crash of its machine would.
+# crash_sshd: kill sshd and all processes that it has started, like a crash of its machine.
 crash_sshd() {
 	for pid in $(descendants "$sshd_pid"); do kill -9 "$pid" 2>/dev/null; done
 	wait "$sshd_pid" 2>/dev/null
@@ -50,7 +50,7 @@ start_sshd() {
 		StrictHostKeyChecking accept-new
 		LogLevel ERROR
 	EOF
-	# ssh finds its configuration by passwd(5), not by HOME.
+	# ssh looks for its configuration in the home of passwd(5), not in HOME.
 	printf '#!/bin/sh\nexec %s -F %s/ssh/config "$@"\n' "$(command -v ssh)" "$scratch" >bin/ssh
 	chmod +x bin/ssh
 	PATH=$scratch/bin:$PATH

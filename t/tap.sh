@@ -1,6 +1,6 @@
-# TAP for the tests of the tools from outside: sourced by each t/NAME.t, which
-# then runs in a fresh directory of its own, with the tools of this tree first
-# in PATH. It ends with `done_testing`.
+# TAP for the tests that run the tools. Each t/NAME.t sources it, then runs in a
+# fresh directory of its own, with the tools of this tree first in PATH, and
+# ends with `done_testing`.
 
 # shellcheck shell=sh
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,7 +21,7 @@ count=0
 failed=0
 pids=
 
-# Servers end with the test, by their own process ids.
+# At the end of a test, kill the servers that it has started.
 cleanup() {
 	for pid in $pids; do kill "$pid" 2>/dev/null; done
 	cd / && rm -rf "$scratch"
@@ -29,7 +29,7 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 1' HUP INT TERM
 
-# skip_all REASON: what this file tests cannot be tested on this machine.
+# skip_all REASON: skip the tests of this file, which cannot run on this machine.
 skip_all() {
 	if [ -n "${CSPOOL_NO_SKIP:-}" ]; then
 		echo "1..1"
@@ -40,14 +40,14 @@ skip_all() {
 	exit 0
 }
 
-# need COMMAND...: skip all unless these are installed.
+# need COMMAND...: skip all tests unless these commands are installed.
 need() {
 	for command; do
 		command -v "$command" >/dev/null || skip_all "$command is not installed"
 	done
 }
 
-# ok NAME COMMAND...: the command succeeds.
+# ok NAME COMMAND...: test that a command succeeds.
 ok() {
 	what=$1
 	shift
@@ -61,7 +61,7 @@ ok() {
 	fi
 }
 
-# is GOT EXPECTED NAME: two texts are the same.
+# is GOT EXPECTED NAME: test that two texts are equal.
 is() {
 	count=$((count + 1))
 	if [ "$1" = "$2" ]; then
@@ -74,7 +74,7 @@ is() {
 }
 
 # expect NAME STATUS STDOUT STDERR COMMAND...: run a command and compare all
-# three; the texts are shell patterns. What it wrote is in the files out and err.
+# three; the texts are shell patterns. Its output remains in the files out and err.
 expect() {
 	what=$1 want_status=$2 want_out=$3 want_err=$4
 	shift 4
@@ -102,13 +102,13 @@ matches() {
 	return 1
 }
 
-# pipe SCRIPT: run a pipeline, its status that of its last stage, as .forward sees it.
+# pipe SCRIPT: run a pipeline; the status is that of its last stage, as in .forward.
 pipe() {
 	sh -c "$1"
 }
 
-# typed COMMAND... <ANSWERS: run a command with a terminal, on which the answers are typed when it asks,
-# and end of file when there are none left.
+# typed COMMAND... <ANSWERS: run a command on a terminal. An answer is typed each time it asks, and end of file when
+# no answer is left.
 typed() {
 	python3 -c '
 import os, pty, sys
@@ -125,7 +125,7 @@ except OSError:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))' "$@"
 }
 
-# to_nobody COMMAND...: run a command whose standard output is a pipe that nobody reads.
+# to_nobody COMMAND...: run a command whose standard output is a pipe without a reader.
 to_nobody() {
 	python3 -c 'import os, subprocess, sys
 out, into = os.pipe()
@@ -133,12 +133,12 @@ os.close(out)
 sys.exit(subprocess.run(sys.argv[1:], stdout=into).returncode)' "$@"
 }
 
-# to_null COMMAND...: run a command whose standard output is of no interest.
+# to_null COMMAND...: run a command without its standard output.
 to_null() {
 	"$@" >/dev/null
 }
 
-# await COMMAND...: wait until the command succeeds, for half a minute at most.
+# await COMMAND...: wait until a command succeeds, for at most half a minute.
 await() {
 	tries=0
 	until "$@" >/dev/null 2>&1; do
@@ -157,8 +157,8 @@ done_testing() {
 	exit "$((failed > 0))"
 }
 
-# Alice has two machines, ~/laptop and ~/desktop, and a mailbox on a mail host,
-# ~/mailhost, which delivers to the spool ~/spool.
+# make_homes: Alice has two machines, ~/laptop and ~/desktop, and an account on a
+# mail host, ~/mailhost, which delivers to the spool ~/spool.
 make_homes() {
 	cspool-mkspool "$HOME/spool"
 	mkdir -m 700 "$HOME/laptop" "$HOME/desktop" "$HOME/mailhost"
@@ -173,7 +173,7 @@ make_homes() {
 	on desktop sync_home
 }
 
-# on HOME COMMAND...: run a command in the home of one of the machines.
+# on HOME COMMAND...: run a command on the machine with this home.
 on() {
 	CSPOOL_HOME=$HOME/$1
 	export CSPOOL_HOME
@@ -192,17 +192,17 @@ deliver() {
 	on mailhost pipe 'cspool-seal | cspool-append'
 }
 
-# imap COMMANDS: what the server answers to these lines.
+# imap LINE...: print the answers of cspool-imapd to these lines.
 imap() {
 	printf '%s\r\n' "$@" 'bye LOGOUT' | cspool-imapd --preauth | tr -d '\r'
 }
 
-# count_messages: how many there are in INBOX of the current home.
+# count_messages: print the number of messages in the INBOX of the current home.
 count_messages() {
 	imap 'a STATUS INBOX (MESSAGES)' | sed -n 's/.*MESSAGES \([0-9]*\).*/\1/p'
 }
 
-# readme START [N]: the commands of the README's paragraph that starts like this, or of the Nth block of them.
+# readme START [N]: print the commands after the README's line that starts like this, or the Nth block of them.
 readme() {
 	awk -v start="$1" -v n="${2:-1}" 'index($0, start) == 1 { found = 1 }
 		found && /^    / { inside = 1; if (block == n - 1) print substr($0, 5); next }

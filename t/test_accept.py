@@ -1,6 +1,6 @@
-"""Accepting a log in the place of another: what the one lacks is sent again, on any machine, in any order.
+"""Accepting another log in place of the last one: what it lacks is sent again, from any machine, in any order.
 
-t/accept.t has the same with the real tools.
+t/accept.t tests the same with the real tools.
 """
 
 import pytest
@@ -86,7 +86,7 @@ def test_what_a_checkpoint_states_and_another_machine_has_expunged_since(log, ma
 
 
 def test_a_copy_whose_original_is_to_go(log, machines):
-    """The log has the original, and we do not show it: it is no copy that another machine has sent."""
+    """The log has the original, but the view does not; accept must not take it for a copy from another machine."""
     laptop, _ = machines
     a = deliver(log, "a")
     laptop.fetch(log)

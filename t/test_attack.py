@@ -1,7 +1,7 @@
-"""The attack that the first cspool fell to: who has the mail host's secret key, and the whole spool, opens the mail.
+"""An attack that opened the mail of the first cspool, with the mail host's secret key and a copy of the spool.
 
-It sealed with a static key at both ends, and what two secrets make, either
-of them makes. The attacker's code below opens that, and opens no record.
+That version sealed with a static key at both ends, so either of the two secret
+keys could open the mail. The attack below opens such mail, but no record.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ SECRET = b"Subject: nobody else's business\n\n"
 
 
 def secrets_of_the_host(seed):
-    """The seed in the host's key file, and all that cspool makes of it."""
+    """Return the seed in the host's key file and the secret keys that cspool derives from it."""
     persons = (b"cspool x25519", b"cspool ed25519")
     return [seed, *(hashlib.blake2b(seed, digest_size=32, person=person).digest() for person in persons)]
 
 
 def attack(sealed, secrets, recipient):
-    """Try all that opens a box with these secrets and the recipient's public key; return what came out."""
+    """Try all ways to open a box with these secrets and the recipient's public key; return all that they open."""
     found = []
     for secret in secrets:
         mine = PrivateKey(secret)
@@ -36,7 +36,7 @@ def attack(sealed, secrets, recipient):
             SecretBox(secret).decrypt,
             SecretBox(shared).decrypt,
             SecretBox(crypto_scalarmult(secret, recipient)).decrypt,
-            Box(mine, PublicKey(sealed[:32])).decrypt,  # what begins a sealed box is a public key
+            Box(mine, PublicKey(sealed[:32])).decrypt,  # a sealed box begins with a public key
         ]
         for opener in openers:
             for octets in (sealed, sealed[32:], sealed[24:], bytes(24) + sealed):
@@ -62,10 +62,10 @@ def test_the_attack_opens_what_the_first_cspool_sealed(alice, host):
 def test_it_opens_no_record(alice, host):
     sealed = record.seal(command.encode({"command": "deliver", "date": 0}, SECRET), host, alice.public)
     assert attack(sealed[1:], secrets_of_the_host(SEED), alice.public.box) == b""
-    assert SECRET in record.open_with(alice, sealed).body
+    assert SECRET in record.open_with([alice], sealed).body
 
 
 def test_nor_does_it_sign_as_the_user(alice, host):
-    """The host's key is all that the attacker can sign with, and the fold knows it from the user's."""
+    """The attacker can sign with the host's key only, and the fold distinguishes it from the user's."""
     sealed = record.seal(command.encode({"command": "deliver", "date": 0}, b"x"), host, alice.public)
-    assert record.open_with(alice, sealed).sender == host.public.sign != alice.public.sign
+    assert record.open_with([alice], sealed).sender == host.public.sign != alice.public.sign

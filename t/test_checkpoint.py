@@ -1,7 +1,7 @@
-"""Checkpoints: what they let the log forget, and what a spool that lies can make of them.
+"""Checkpoints: what the log can drop after them, and what a lying spool can do with them.
 
 Alice's laptop has applied the first SEEN records of her log when her desktop
-makes a checkpoint, which keeps some of the records and not others.
+makes a checkpoint, which keeps only some of the records.
 """
 
 import json
@@ -45,7 +45,7 @@ def log():
 
 @pytest.fixture
 def desktop(tmp_path, log):
-    """The log has a trust, five mails, flags, an expunge and junk; number 2 is gone, 3 to 6 live."""
+    """A log of a trust, five messages (records 2 to 6; that of 2 is expunged), flags, an expunge and junk."""
     desktop = Device(tmp_path, "desktop")
     desktop.fetch(log)
     desktop.change({"do": "trust", "key": HOST.public.sign.hex(), "comment": "host"})
@@ -145,7 +145,7 @@ def test_what_was_pushed_before_it_leaves_the_outbox(log, desktop, laptop):
     for name in ("one", "two", "three"):
         laptop.change(flags(laptop, name))
         laptop.push(log)
-    del log.records[-1], log.chains[-1], log.bodies[-1]  # the last has got lost on its way
+    del log.records[-1], log.chains[-1], log.bodies[-1]  # the last one was lost on its way
     device = seen.cursor(laptop.db).device
     desktop.fetch(log)
     desktop.change({"do": "remove-flags", "flags": ["two"], "ids": b"".join(desktop.ids()).hex()})
@@ -156,7 +156,7 @@ def test_what_was_pushed_before_it_leaves_the_outbox(log, desktop, laptop):
     assert [counter for (counter,) in laptop.db.execute("SELECT counter FROM outbox")] == [3]
     assert seen.cursor(laptop.db).device == device
     texts = {text for _, _, text in laptop.state() if "one" in text}
-    assert texts and not any("two" in text for text in texts)  # not done again on top of what came later
+    assert texts and not any("two" in text for text in texts)  # not done again after the later change
 
 
 def test_a_database_that_was_restored_goes_on_under_a_new_id(tmp_path, log, desktop, laptop):
@@ -192,7 +192,7 @@ def test_a_trust_that_it_states_delivers_what_was_set_aside_here(tmp_path, log):
 
 
 def test_a_copy_of_what_is_gone_is_made_of_what_is_here(tmp_path, log, desktop, laptop):
-    """The record that holds it is one that the laptop has read, and is not sent again."""
+    """The laptop has already read the record with its content, which is not sent again."""
     copy_and_expunge(desktop, log)
     compacted(log, desktop)
     laptop.fetch(log)
@@ -200,7 +200,7 @@ def test_a_copy_of_what_is_gone_is_made_of_what_is_here(tmp_path, log, desktop, 
 
 
 def test_what_was_appended_here_and_is_gone_again_elsewhere(log, desktop, laptop):
-    """Its copy is made of the record, for the message that we have is our own, not yet that of the log."""
+    """Its copy is made from the record: the message on the laptop is from its outbox and not yet from the log."""
     octets = b"Subject: x\r\n\r\n"
     row = {"do": "append", "mailbox": "00" * 16, "flags": [], "date": 1, "size": len(octets), "nonce": "02" * 16}
     laptop.change(row, octets=octets)
@@ -220,7 +220,7 @@ def test_what_was_appended_here_and_is_gone_again_elsewhere(log, desktop, laptop
 
 
 def test_gone_is_forgotten_after_thirty_days(tmp_path, log, desktop):
-    """A late retry does not bring expunged mail back before, and the fold forgets alike on all machines."""
+    """Until then a late retry does not bring expunged mail back. All machines forget at the same record."""
     new = Device(tmp_path, "new")
     for days, expected in ((0, 1), (29, 1), (30, 0)):
         bodies = list(checkpoint.bodies(desktop.db))
@@ -237,7 +237,7 @@ def test_gone_is_forgotten_after_thirty_days(tmp_path, log, desktop):
 
 
 def test_what_was_forgotten_and_came_again_while_a_machine_was_away(log, desktop, laptop):
-    """It has the message all the while, but of a record that is no more, and with another date."""
+    """That machine still has the message, but from a record that has been dropped, and with another date."""
     message_id = command.delivery_id("INBOX", b"Subject: b\r\n\r\n")
     desktop.change({"do": "expunge", "ids": message_id.hex()})
     desktop.push(log)
@@ -263,7 +263,7 @@ def test_what_was_forgotten_and_came_again_while_a_machine_was_away(log, desktop
 
 
 def test_a_copy_in_the_outbox_of_what_a_checkpoint_has_from_the_log(tmp_path, log, desktop, laptop):
-    """Its content is that of the record then, which the next checkpoint has to keep."""
+    """The content of the copy is then in that record, which the next checkpoint must keep."""
     octets = b"Subject: x\r\n\r\n"
     row = {"do": "append", "mailbox": "00" * 16, "flags": [], "date": 1, "size": len(octets), "nonce": "02" * 16}
     laptop.change(row, octets=octets)
@@ -286,7 +286,7 @@ def test_a_copy_in_the_outbox_of_what_a_checkpoint_has_from_the_log(tmp_path, lo
 
 
 def test_nothing_is_stated_whose_record_is_not_known(desktop):
-    """That would be a fault, and must not drop mail from the spool."""
+    """Such a state would be a bug, and must not cause mail to be dropped from the spool."""
     desktop.db.execute("UPDATE content SET number = NULL WHERE number = 3")
     with pytest.raises(DataError, match="record of a message here is not known"):
         list(checkpoint.bodies(desktop.db))
@@ -315,7 +315,7 @@ def test_a_load_goes_on_where_it_was_cut_off(tmp_path, log, desktop):
 
 
 def test_an_older_head_while_one_is_loaded(tmp_path, log, desktop):
-    """From a mirror that is behind, say: the load begins anew from where that has led."""
+    """An old mirror, for example, has one. After it has been applied, the load begins again."""
     compacted(log, desktop)
     new = Device(tmp_path, "new")
     new.fetch_and_die(log, 4, {3})
@@ -344,7 +344,7 @@ def test_a_newer_one_while_one_is_loaded(tmp_path, log, desktop):
 
 
 def lies(log, frames):
-    """Yield (what it is, frames, what is said of it): the frames are those that cspool-fetch gives."""
+    """Yield (name of the lie, frames, message about it); `frames` are what cspool-fetch writes."""
     where = {one.number: place for place, one in enumerate(frames)}
     closing, part, kept = where[11], where[10], where[5]
 
@@ -394,7 +394,7 @@ def test_lies_are_said_and_nothing_is_loaded(tmp_path, log, desktop, laptop):
 
 
 def forged(log, sender, number=None, chain=None, spool=SPOOL, rows=None):
-    """Have the log compacted by a checkpoint that somebody has made up."""
+    """Return the log, compacted with a forged checkpoint that `sender` has signed."""
     number = len(log.records) if number is None else number
     part = command.checkpoint_part(spool, rows or b'["user","%s"]\n' % sender.public.sign.hex().encode())
     fields = {"command": "checkpoint", "spool": spool.hex(), "number": number, "date": 1}
@@ -409,13 +409,13 @@ def forged(log, sender, number=None, chain=None, spool=SPOOL, rows=None):
 
 
 def test_only_the_user_can_make_one(tmp_path, log, desktop, laptop):
-    """A host, a stranger, and who has an old key of the user's."""
+    """Not a mail host, a stranger, or the holder of an old key of the user."""
     old = keys.SecretKey(b"o" * 32)
     said = "signed by a key that is not the user's"
     for sender, own in ((HOST, [ALICE]), (keys.SecretKey(b"s" * 32), [ALICE]), (old, [ALICE, old])):
         with pytest.raises(Contradiction, match=said):
             Replay(laptop.db, own).run(forged(log, sender).stream(SEEN, 11))
-        # Who replays the log sets it aside.
+        # A device that replays the log sets it aside.
         before = desktop.state()
         replayed = Device(tmp_path, sender.public.sign.hex()[:8])
         replayed.fetch(log)
@@ -425,7 +425,7 @@ def test_only_the_user_can_make_one(tmp_path, log, desktop, laptop):
 
 
 def test_the_user_cannot_state_nonsense_unnoticed(tmp_path, log, desktop, laptop):
-    """Not by a fault, and not with one for another place, log or spool: both who load it and who compare it say so."""
+    """Neither by a bug, nor with one for another number, log or spool. Loading and comparing both detect it."""
     cases = {
         "is for another place in the log": {"number": 5},
         "another spool": {"spool": b"another spool id"},
@@ -456,7 +456,7 @@ def test_an_old_one_served_again(tmp_path, log, desktop, laptop):
     laptop.fetch(log)
     with pytest.raises(Contradiction, match="the log ends at record 11, but record 12 has been seen"):
         apply(laptop, old)
-    # Its records put behind the log once more are nothing but junk.
+    # Its records, appended to the log again, are only junk.
     for body in (log.bodies[9], log.bodies[10]):
         log.append(body[1], ALICE)
     state_before = laptop.state()
@@ -468,7 +468,7 @@ def test_an_old_one_served_again(tmp_path, log, desktop, laptop):
 
 
 def test_a_fork_does_not_get_past_it(tmp_path, log, desktop, laptop):
-    """The laptop was shown another log for its last record; the checkpoint comes from the true one."""
+    """The laptop was shown a fork in its last record; the checkpoint is from the true log."""
     fork = Log()
     fork.records, fork.chains, fork.bodies = log.records[: SEEN - 1], log.chains[:SEEN], log.bodies[: SEEN - 1]
     deliver(fork, "forked")
@@ -480,7 +480,7 @@ def test_a_fork_does_not_get_past_it(tmp_path, log, desktop, laptop):
 
 
 def test_accepting_a_log_that_lacks_what_it_keeps_sends_it_again(tmp_path, log, desktop, laptop):
-    """A record that a checkpoint keeps is lost: a new machine stops, and one that has the mail can mend it."""
+    """A record that a checkpoint keeps is lost: a new machine stops, and a machine with the mail can repair that."""
     from cspool.database.accept import accept
 
     deliver(log, "f")
@@ -499,7 +499,7 @@ def test_accepting_a_log_that_lacks_what_it_keeps_sends_it_again(tmp_path, log, 
 
 
 def test_accepting_a_backup_with_a_checkpoint_sends_what_it_lacks(log, desktop, laptop):
-    """Also what has a change in the outbox, which makes the view of it anew."""
+    """Also a message with a change in the outbox, for which the view is rebuilt."""
     from cspool.database.accept import accept
 
     compacted(log, desktop)
@@ -518,7 +518,7 @@ def test_accepting_a_backup_with_a_checkpoint_sends_what_it_lacks(log, desktop, 
 
 
 def test_a_copy_whose_original_is_gone_survives_a_backup(tmp_path, log, desktop, laptop):
-    """The log is replayed over it: the copy is there already, but of a content that no record has."""
+    """When the log is replayed, the copy is there already, but its content is in no record."""
     from cspool.database.accept import accept
 
     copy_and_expunge(desktop, log)

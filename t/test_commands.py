@@ -1,4 +1,4 @@
-"""Who wins when two machines disagree: the table of cspool-commands(5), row by row."""
+"""Which change wins when two machines disagree: each row of the table in cspool-commands(5)."""
 
 import pytest
 from cspool import command
@@ -8,7 +8,7 @@ MAIL = b"Subject: x\r\n\r\n"
 MESSAGE = command.delivery_id("INBOX", MAIL)
 WORK = command.create_id(bytes(16), "Work")
 PLAY = command.create_id(bytes(16), "Play")
-NONCE = "01" * 16  # of the first machine's; the second's is another
+NONCE = "01" * 16  # of the first machine; the second has another
 
 
 def do(what, **fields):

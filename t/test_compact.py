@@ -1,4 +1,4 @@
-"""Compacting a spool: whatever is kept, and wherever it ends, all of that is there, and not much more."""
+"""Compacting a spool: all records to be kept are there, and not much more, wherever the compaction stops."""
 
 import io
 import os
@@ -27,7 +27,7 @@ def record(number):
 
 
 class Checkpoint:
-    """What compacts the log of a spool to these numbers, as cspool-checkpoint would make it now."""
+    """A checkpoint of a spool that keeps the records with these numbers, as cspool-checkpoint would make it now."""
 
     def __init__(self, path, numbers, records=(b"part" * 100, b"last")):
         head = Spool(path).reader.head()
@@ -45,7 +45,7 @@ def grow(path, count):
 
 
 def read(path, after=0):
-    """Return the head, and the numbers and records that a reader is given, in that order."""
+    """Return the head, and (number, record) for each frame after `after`, in the order in which a reader gets them."""
     reader = Spool(path).reader
     head, octets = reader.frames(after)
     stream = b"".join(octets)
@@ -150,7 +150,7 @@ def test_a_record_to_be_kept_that_is_damaged(path):
 
 
 def test_a_bit_of_head_is_mended_and_loses_nothing(path):
-    """Head has no checksum, but it repeats what the segments say."""
+    """`head` has no checksum, but the segments have the same values."""
     Checkpoint(path, range(1, 31, 2)).compact()
     grow(path, 2)
     before = read(path)
@@ -171,7 +171,7 @@ def test_a_bit_of_head_is_mended_and_loses_nothing(path):
 
 
 def test_another_checkpoint_of_the_same_number(path):
-    """Two machines that the spool has told different things: what the first one keeps stays."""
+    """The spool has lied to one of two machines. The records that the first checkpoint keeps stay."""
     one, other = Checkpoint(path, [5, 6]), Checkpoint(path, [7], (b"other", b"last"))
     one.compact()
     before = read(path)
@@ -192,7 +192,7 @@ def test_a_checkpoint_of_a_fork_with_the_same_number(path):
 
 
 def test_a_record_whose_number_is_damaged_when_it_goes_on(path, monkeypatch):
-    """It would be taken for one that is not to be kept."""
+    """By its wrong number, it would be dropped."""
     checkpoint = Checkpoint(path, [5, 6])
     with monkeypatch.context() as killed:
         killed.setattr(Compaction, "_rewrite", lambda *_: 1 / 0)
@@ -233,7 +233,7 @@ def test_one_that_the_log_has_overtaken_and_one_of_a_fork(path):
 
 
 def test_the_power_fails_at_every_step(tmp_path, monkeypatch):
-    """Or the compaction is killed: that is the same with all kept that was not synced."""
+    """A compaction that is killed leaves the same as a power cut after which all unsynced octets are kept."""
     path = str(tmp_path / "spool")
     first, second = set(range(1, 30, 3)), {4, 7, 33, 35}
     with monkeypatch.context() as patch:
@@ -257,7 +257,7 @@ def test_the_power_fails_at_every_step(tmp_path, monkeypatch):
             assert dict(found).keys() >= wanted | set(range(head.stated + 1, head.next))
             assert all(octets == record(number) for number, octets in found if number in wanted)
             assert head.next > 30 and fsck(crashed) == os.EX_OK
-            # And it goes on.
+            # Compaction can be run again.
             grow(crashed, 1)
             Checkpoint(crashed, wanted).compact()
             assert dict(read(crashed)[1]).keys() >= wanted and fsck(crashed) == os.EX_OK
@@ -265,7 +265,7 @@ def test_the_power_fails_at_every_step(tmp_path, monkeypatch):
 
 @given(st.data())
 def test_a_compacted_spool_is_repaired(data):
-    """What is whole is kept; and where head is lost, the segments say where the checkpoint is."""
+    """Whole records are kept. If `head` is lost, the segments say where the checkpoint is."""
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "spool")
         create(path)
@@ -290,7 +290,7 @@ def test_a_compacted_spool_is_repaired(data):
         head_now, found_now = read(path)
         assert set(found_now) <= set(found)
         assert {number for number, _ in found} - hurt <= dict(found_now).keys()
-        if not hurt and not (times and "head" in lost):  # the header of the checkpoint's segment may be damaged
+        if not hurt and not (times and "head" in lost):  # else the checkpoint's segment may have a damaged header
             assert (found_now, head_now[:4], head_now[-2:]) == (found, head[:4], head[-2:])
         grow(path, 1)
         assert fsck(path) == os.EX_OK

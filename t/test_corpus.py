@@ -1,4 +1,4 @@
-"""Real mail through the whole pipeline, into two clients, octet for octet."""
+"""Real mail goes through the whole pipeline to two clients, unchanged."""
 
 import contextlib
 
@@ -11,12 +11,12 @@ from imapclient.response_types import BodyData
 
 class PipeClient(IMAPClient):
     def _set_read_timeout(self):
-        """A pipe has none to set."""
+        """Do nothing: a pipe has no timeout."""
 
 
 @contextlib.contextmanager
 def imap(home, mailbox="INBOX"):
-    """An independent IMAP client on cspool-imapd; it starts the server and ends it with the connection."""
+    """An independent IMAP client, which starts cspool-imapd, and ends it with the connection."""
     client = PipeClient(f"env CSPOOL_HOME={home.path} cspool-imapd --preauth", ssl=False, stream=True)
     try:
         client.select_folder(mailbox)
@@ -32,7 +32,7 @@ def bodies(client):
 
 @pytest.fixture
 def delivered(homes, corpus):
-    """The corpus delivered: a few as a mail server does it, message by message, the rest as one stream."""
+    """The corpus, delivered: five messages one by one, as a mail server does it, and the rest as one stream."""
     host = homes["mailhost"]
     for file in corpus[:5]:
         host.pipe("cspool-seal | cspool-append", file.read_bytes())
@@ -41,7 +41,7 @@ def delivered(homes, corpus):
 
 
 def seal_in_bulk(host, files):
-    """What cspool-seal does, without a process for each message."""
+    """Do as cspool-seal does, without a process for each message."""
     from cspool import command, keys, record
 
     sender = keys.read_secret(f"{host.path}/key", None)
@@ -62,7 +62,7 @@ def test_every_message_comes_back_octet_for_octet(homes, delivered):
             assert {octets for octets, _ in got.values()} == expected
             assert all(len(octets) == size for octets, size in got.values())
             assert len(got) == len(expected)
-            # An independent parser understands what it is told of each.
+            # An independent parser understands the answers about each message.
             parsed = client.fetch(client.search(), ["ENVELOPE", "BODYSTRUCTURE", "BODY", "INTERNALDATE"])
             assert len(parsed) == len(got)
             assert all(one[b"ENVELOPE"] and one[b"BODYSTRUCTURE"] and one[b"BODY"] for one in parsed.values())
@@ -80,7 +80,7 @@ def test_every_part_is_where_bodystructure_says(homes, delivered):
 
 
 def leaves(structure, number):
-    """Yield number and size in octets of each part that holds no others."""
+    """Yield the number and the size in octets of each part that has no parts of its own."""
     if isinstance(structure[0], list):
         for place, part in enumerate(structure[0], 1):
             yield from leaves(part, f"{number}.{place}" if number else f"{place}")

@@ -7,13 +7,13 @@ from cspool.database import schema, seen
 
 
 def test_a_commit_that_fails_leaves_no_transaction_behind(tmp_path):
-    # Else the next change would count as part of that transaction, be acknowledged, and never be committed.
+    # Else the next change would become part of that transaction: it would be acknowledged, and never committed.
     db = schema.open_database(str(tmp_path / "mail.db"), create=True)
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("CREATE TABLE above (key INTEGER PRIMARY KEY)")
     db.execute("CREATE TABLE below (key INTEGER REFERENCES above DEFERRABLE INITIALLY DEFERRED)")
     with pytest.raises(sqlite3.IntegrityError), schema.writing(db):
-        db.execute("INSERT INTO below VALUES (1)")  # it is at COMMIT that this fails
+        db.execute("INSERT INTO below VALUES (1)")  # this fails only at COMMIT
     assert not db.in_transaction
     assert db.execute("SELECT count(*) FROM below").fetchone() == (0,)
 

@@ -1,4 +1,4 @@
-"""Frames and streams: what is read is what was written, and any damage is seen."""
+"""Frames and streams: they are read as they were written, and any damage is detected."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""cspool-fsck: whatever happens to the files of a spool, what is whole is kept, and everybody goes on."""
+"""cspool-fsck: whatever happens to the files of a spool, whole records are kept, and readers and writers go on."""
 
 import importlib.util
 import io
@@ -28,7 +28,7 @@ def run(path, repair=False):
 
 
 def frames(path, after=0):
-    """Return the records that a reader gets, by number."""
+    """Return the head, and the frames after `after` in the order in which a reader gets them."""
     reader = Spool(path).reader
     head, octets = reader.frames(after)
     stream = b"".join(octets)
@@ -43,7 +43,7 @@ def apply(db, path):
 
 
 def spans(path):
-    """Return where each frame is: number, file, start, end."""
+    """Yield (number, name of the segment, start, end) for each frame; start and end are offsets."""
     reader = Spool(path).reader
     for segment in reader.segments(reader.head()):
         with open(os.path.join(path, segment.name), "rb") as file:
@@ -59,7 +59,7 @@ def spans(path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A spool of 30 records in several segments, with what dead appends have left."""
+    """A spool of 30 records in several segments, with the remains of appends that were killed."""
     path = str(tmp_path_factory.mktemp("whole") / "spool")
     create(path)
     spool = Spool(path)
@@ -67,7 +67,7 @@ def whole(tmp_path_factory):
         spool.append([bytes([number]) * (97 * number % 700 + 20)], rotate=2500)
         if number % 11 == 0:
             last = max(name for name in os.listdir(path) if name.endswith(".log"))
-            with open(os.path.join(path, last), "ab") as file:  # a whole frame that nobody was told of
+            with open(os.path.join(path, last), "ab") as file:  # a whole frame that was never acknowledged
                 file.write(frame.encode(b"dead", number + 1, spool.reader.head().chain))
     return path
 
@@ -82,7 +82,7 @@ OPERATIONS = st.one_of(
 
 
 def damage(path, name, operation, *values):
-    """Damage a file; return which of its octets are not where they were."""
+    """Damage a file; return the offsets of the octets that may have changed."""
     file = os.path.join(path, name)
     with open(file, "rb") as old:
         octets = bytearray(old.read())
@@ -138,16 +138,16 @@ def test_what_is_whole_is_kept_and_everybody_goes_on(whole, data):
         assert run(path) == os.EX_OK
         head, found = frames(path)
         kept = {one.number: one.record for one in found}
-        if lists_too:  # then nobody can tell an append that died from one that did not
+        if lists_too:  # without lists, frames of a killed append look like others
             kept = {number: record for number, record in kept.items() if record != b"dead"}
         assert kept.items() <= original.items()
         assert original.keys() - hurt <= kept.keys()
         missing = original.keys() - kept.keys()
         assert not missing or head.first > max(missing)
 
-        # Who has read all notices nothing, who has not is told, and the log grows on.
+        # A reader that has read all notices nothing, another is told of the lost records, and the log can grow.
         Spool(path).append([b"new"])
-        for db, read in ((old, 30), (half, 14)):  # of 15, for the last before a cut is not used
+        for db, read in ((old, 30), (half, 14)):  # of 15, since the last frame before a cut is not applied
             apply(db, path)
             assert seen.cursor(db).number == 31
             lost = {n for first, last in db.execute("SELECT number, last FROM lost") for n in range(first, last + 1)}

@@ -1,4 +1,4 @@
-"""Hostile octets of every kind: no traceback, whatever comes. fuzz.py goes on where this ends."""
+"""Hostile octets of every kind cause no traceback. fuzz.py tries more of them."""
 
 import io
 import sys
@@ -65,7 +65,7 @@ def prepared(tmp_path_factory):
 
 @st.composite
 def mutated(draw, seeds):
-    """A seed with octets changed, taken out, put in or said twice."""
+    """A seed with octets changed, removed, inserted or repeated."""
     octets = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(octets)))
@@ -85,7 +85,7 @@ def test_nor_where_fuzzing_found_one():
 
 
 def work(function, octets):
-    """Return how many lines of ours a call has run."""
+    """Return how many lines of cspool a call runs."""
     lines = 0
 
     def trace(stack, event, _):
@@ -122,7 +122,7 @@ LONG = {
 
 @pytest.mark.parametrize("kind", LONG)
 def test_twice_the_message_is_at_most_twice_the_work(kind):
-    """Work is counted in lines that are run, for time says little on a busy machine."""
+    """Work is counted in lines that are run, since time says little on a busy machine."""
     once, twice = (work(hostile.mime, LONG[kind](n)) for n in (1000, 2000))
     assert twice <= 2.3 * once + 1000
 

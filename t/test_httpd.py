@@ -1,4 +1,4 @@
-"""One HTTP connection of cspool-httpd: what it answers to requests that are not as they should be."""
+"""A connection to cspool-httpd, and its answers to bad requests."""
 
 import base64
 import socket
@@ -53,7 +53,7 @@ class Client:
         return self
 
     def rest(self, closed=True):
-        """Return all that comes until the connection ends."""
+        """Return all octets up to the end of the connection; `closed` closes our side first."""
         if closed:
             self.socket.shutdown(socket.SHUT_WR)
         answer = b""

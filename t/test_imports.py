@@ -1,4 +1,4 @@
-"""The rooms of lib/cspool, and what each may import: a rule that is broken is named, with its reason."""
+"""The parts of lib/cspool and what each may import. A failure names the broken rule and its reason."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,7 @@ TOP = Path(__file__).resolve().parent.parent
 LIB = TOP / "lib"
 
 RULES = [
-    # (who, what none of them may import, why)
+    # (part, what its modules must not import, why)
     (
         "cspool.spool",
         ("cspool.keys", "cspool.record", "cspool.command", "cspool.mail", "cspool.database", "cspool.imap"),
@@ -22,7 +22,7 @@ RULES = [
     ),
     ("cspool.database", ("cspool.imap",), "the database does not know who reads it"),
 ]
-# (room, all that its modules may import of ours, why)
+# (part, all of cspool that its modules may import, why)
 CLOSED = [
     (
         "cspool.mail",
@@ -35,7 +35,7 @@ CLOSED = [
 
 
 def module_of(path):
-    """Return the name of the module in a file; a package is called by its folder."""
+    """Return the name of the module in a file; that of a package is its directory."""
     parts = path.relative_to(LIB).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -44,7 +44,7 @@ MODULES = {module_of(path): path for path in sorted((LIB / "cspool").rglob("*.py
 
 
 def imports(module):
-    """Return our modules that this one imports anywhere in it, also where only types are checked."""
+    """Return the modules of cspool that this one imports anywhere, also under TYPE_CHECKING."""
     path = MODULES[module]
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     found = set()
@@ -92,7 +92,7 @@ def test_all_that_a_room_may_import(room, allowed, why):
 
 
 def test_no_circle():
-    """Each module can be placed above all that it imports."""
+    """The modules can be ordered so that each follows all that it imports."""
     left = {module: set(others) for module, others in IMPORTS.items()}
     while free := {module for module, others in left.items() if not others & left.keys()}:
         for module in free:
@@ -102,7 +102,7 @@ def test_no_circle():
 
 
 def test_no_module_imports_a_tool():
-    """A tool is run, not imported: modules may not even look for them, but pipeline, which runs them."""
+    """A tool is run, not imported, and modules must not load it by importlib either."""
     tools = {path.name.replace("-", "_") for path in (TOP / "bin").iterdir()}
     for module, path in MODULES.items():
         names = {
@@ -115,7 +115,7 @@ def test_no_module_imports_a_tool():
 
 
 def test_the_rules_see_what_is_there():
-    """A rule about a room that has moved would hold for ever."""
+    """A rule about a part that has been renamed would never fail."""
     named = {name for room, others, _ in RULES + CLOSED for name in (room, *others)}
     assert named <= set(MODULES)
     assert IMPORTS["cspool.spool.append"] >= {"cspool.disk", "cspool.frame", "cspool.spool.files"}

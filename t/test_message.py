@@ -1,4 +1,4 @@
-"""Messages: the tree of parts, ENVELOPE, BODYSTRUCTURE and the text for searching, of mail good and hostile."""
+"""Messages, good and hostile: their parts, ENVELOPE, BODYSTRUCTURE, and the text for searching."""
 
 import itertools
 import re
@@ -22,7 +22,7 @@ def structure(octets):
 
 
 def understood(octets):
-    """Parse what IMAP would send with an independent library; check its syntax on the way."""
+    """Check the syntax of the FETCH answer for a message; return it as an independent library parses it."""
     octets = crlf(octets)
     root = message.parse(octets)
     answer = b"1 (UID 1 ENVELOPE %b BODYSTRUCTURE %b BODY %b)" % (
@@ -30,7 +30,7 @@ def understood(octets):
         envelope.structure(octets, root),
         envelope.structure(octets, root, extended=False),
     )
-    # As imapclient gets it: literals apart from the lines around them.
+    # In the form that imapclient takes: literals apart from the lines around them.
     pieces, rest = [], answer
     while found := re.search(rb"\{(\d+)\}\r\n", rest):
         assert not re.search(rb"[\x00\r\n\x80-\xff]", rest[: found.start()])
@@ -47,7 +47,7 @@ def understood(octets):
 
 
 def stored(octets):
-    """Compute all that the database keeps of a message; return the texts, which SQLite takes only in UTF-8."""
+    """Return all that the database computes from a message, after a check that SQLite takes its texts (UTF-8)."""
     octets = crlf(octets)
     columns, texts, ordering = content.computed(octets, message.parse(octets))
     for one in (*columns.values(), *texts, *ordering):
@@ -109,7 +109,7 @@ def test_a_message_that_is_no_multipart_has_part_1():
     "octets, count",
     [
         (b"--a\n\nx\n--ab\n\ny\n--a--\n", 1),  # a longer boundary is another one
-        (b"--a  \n\nx\n--a\t\n\ny\n--a-- \n", 2),  # white space behind a delimiter
+        (b"--a  \n\nx\n--a\t\n\ny\n--a-- \n", 2),  # white space after a delimiter
         (b"--a\n\nx\n--a\n\ny\n", 2),  # no closing delimiter
         (b"--a\n--a\n--a--\n", 2),  # parts without even an empty line
         (b"nothing", 1),  # no delimiter at all: one empty part
@@ -165,7 +165,7 @@ def test_nesting_and_number_of_parts_are_bounded():
     ],
 )
 def test_hostile_mail_takes_no_longer_than_long_mail(octets):
-    """Each of these is quadratic, and takes minutes, when it is done wrong: the test would not end."""
+    """Bad code takes quadratic time for each of these: minutes, so that the test would not end."""
     stored(octets)
 
 

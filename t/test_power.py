@@ -1,8 +1,8 @@
-"""The power fails, the disk is full or broken, at every step of an append: what was acknowledged is there, once.
+"""At every step of an append the power fails, or the disk is full or broken: acknowledged records are there, once.
 
-The functions of `os` that change files are replaced by ones that keep account.
-Of what was not synced, a disk may have kept anything: each crash is tried with
-all of it, nothing of it, and a part.
+The functions of `os` that change files are wrapped, and record what they do. A
+disk may have kept any part of what was not synced. So each crash is tried with
+all of it, none of it, zeros in its place, and half of it.
 """
 
 import errno
@@ -18,13 +18,13 @@ ROTATE = 2500
 
 
 class Disk:
-    """A directory, and what has been done to it, step by step."""
+    """A directory, and the steps that have changed it, in order."""
 
     def __init__(self, directory, monkeypatch):
         self.directory = str(directory)
         self.steps = []  # (what, values)
         self.fail_at, self.error = None, 0
-        self.open = {}  # descriptor: file, as a number that stays with it
+        self.open = {}  # by descriptor: the file, as a number that it keeps when it is renamed
         self.names = {}
         for name in ("open", "write", "fdatasync", "fsync", "rename", "unlink", "mkdir", "close"):
             monkeypatch.setattr(os, name, self.wrapped(name, getattr(os, name)))
@@ -82,7 +82,10 @@ class Disk:
 
 
 def after_crash(steps, kept):
-    """Return the files, by name, after a crash behind these steps; `kept` says what became of what was not synced."""
+    """Return the octets of the files, by name, if these steps are followed by a crash.
+
+    `kept` says how much remains of the octets and names that were not synced.
+    """
     octets, synced, names, pending = {}, {}, {}, []
     for what, *values in steps:
         if what == "create":
@@ -102,7 +105,7 @@ def after_crash(steps, kept):
         return {name: octets[file] for name, file in changed(names, pending).items()}
     if kept == "nothing":
         return {name: synced[file] for name, file in names.items()}
-    # Names have got through, octets in part, and in some places as zeros.
+    # All names are kept, and the unsynced octets become zeros, or half of them are cut off.
     part = {file: synced[file] + bytes(len(octets[file]) - len(synced[file])) for file in octets}
     if kept == "cut":
         part = {file: octets[file][: (len(synced[file]) + len(octets[file])) // 2] for file in octets}
@@ -134,7 +137,7 @@ def records(path):
 
 @pytest.fixture
 def done(tmp_path, monkeypatch):
-    """All that happens when a spool is made, and the appends; how many records are acknowledged behind each step."""
+    """Return the steps of creating a spool and appending to it, and (steps so far, records acknowledged) pairs."""
     path = tmp_path / "spool"
     with monkeypatch.context() as patch:
         disk = Disk(path, patch)
@@ -162,14 +165,14 @@ def test_the_power_fails(tmp_path, done, kept):
         most = min((count for step, count in acknowledged if step >= end), default=len(everything))
         found = records(str(path))
         assert found in (everything[:least], everything[:most])
-        # What was not acknowledged is tried again, and the log goes on.
+        # Another append succeeds.
         Spool(str(path)).append([b"again"], rotate=ROTATE)
         assert records(str(path)) == [*found, b"again"]
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
 def test_the_disk_is_full_or_broken(tmp_path, monkeypatch, error):
-    """An append fails at each of its steps: what is there is as before, or as after it; and the next one is done."""
+    """An append fails at each of its steps. The log is as before it or as after it, and the next append succeeds."""
     for number, fail_at in enumerate(range(60)):
         path = str(tmp_path / f"spool-{number}")
         with monkeypatch.context() as patch:
@@ -184,7 +187,7 @@ def test_the_disk_is_full_or_broken(tmp_path, monkeypatch, error):
                     assert failure.errno == error
                     found = records(path)
                     assert found in (expected, expected + some)
-                    Spool(path).append(some, rotate=ROTATE)  # as the mail server does
+                    Spool(path).append(some, rotate=ROTATE)  # as a mail server does
                     expected = found
                 expected = expected + some
                 assert records(path) == expected

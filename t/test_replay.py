@@ -1,7 +1,7 @@
-"""Many machines, one mailbox: whatever they do, and in whatever order they push and fetch, they converge.
+"""Machines converge, whatever they do, and in whatever order they push and fetch.
 
-The reference is written here, independently of fold.py, and as simply as it
-can be: a dictionary, and the log read from the start.
+The reference is written independently of fold.py, and as simply as possible:
+dictionaries, and the log read from its start.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class Reference:
     def __init__(self, log):
         self.names = {command.INBOX: "INBOX"}  # of mailboxes, by id
         self.made = set()  # ids of mailboxes that were ever created
-        self.same = {}  # ids that stand for another mailbox
+        self.same = {}  # aliases: id of another mailbox, by id
         self.subscribed = {"INBOX"}
         self.messages = {}  # id: [mailbox id, flags]
         self.gone, self.lines, self.trusted, self.waiting = set(), {}, set(), []
@@ -176,7 +176,7 @@ class Machines(RuleBasedStateMachine):
             shutil.rmtree(self.directory)
 
     def nonce(self):
-        """As good as random, but the same in each run: messages are drawn in the order of their ids."""
+        """Return a nonce that is the same in each run, since messages are drawn in the order of their ids."""
         self.nonces += 1
         return hashlib.blake2b(b"%d" % self.nonces, digest_size=16).hexdigest()
 
@@ -185,7 +185,7 @@ class Machines(RuleBasedStateMachine):
         return data.draw(st.lists(st.sampled_from(ids), min_size=1, max_size=3, unique=True)) if ids else []
 
     def some_mailbox(self, device, data):
-        """Draw the id of a mailbox; by name, since the ids depend on the run."""
+        """Draw a mailbox and return its id. The draw is by name, since ids differ between runs."""
         ids = {name: one for one, name in device.mailboxes().items()}
         return ids[data.draw(st.sampled_from(sorted(ids)))]
 
@@ -254,7 +254,7 @@ class Machines(RuleBasedStateMachine):
 
     @rule(device=machines, most=st.none() | st.integers(0, 2))
     def push(self, device, most):
-        """All of the outbox, or a push that was cut off; it may be pushed again any number of times."""
+        """Push all of the outbox, or `most` records of it. The same records may be pushed again any number of times."""
         self.devices[device].push(self.log, most)
 
     @rule(device=machines, data=st.data(), partial=st.booleans())
@@ -270,7 +270,7 @@ class Machines(RuleBasedStateMachine):
 
     @rule(device=machines)
     def come_back_unchanged(self, device):
-        """What a machine has done itself, pushed and fetched at once, changes nothing in its view."""
+        """A machine's own changes do not change its view when they are pushed and fetched at once."""
         machine = self.devices[device]
         machine.fetch(self.log)
         before = machine.seen_by_imap()
@@ -282,7 +282,7 @@ class Machines(RuleBasedStateMachine):
 
     @rule(device=machines)
     def compact(self, device):
-        """What the checkpoint of a machine does not keep is gone for those who have not read it yet."""
+        """Compact the log. Machines that have not read the records that are dropped load the checkpoint."""
         self.devices[device].fetch(self.log)
         assert self.devices[device].checkpoint(self.log)
 
@@ -295,7 +295,7 @@ class Machines(RuleBasedStateMachine):
 
     @rule(device=machines, changed=st.booleans())
     def back_up(self, device, changed):
-        """What is changed after a backup is what a restored database does not know of."""
+        """Back up, then perhaps make a change, which the restored database will not know."""
         self.copy_database(device)
         if changed:
             self.append(device, [])
@@ -307,7 +307,7 @@ class Machines(RuleBasedStateMachine):
 
     @rule(device=machines, changed=st.booleans())
     def restore(self, device, changed):
-        """From a backup; what was changed since is in the log, and the database goes on as if it were not."""
+        """Restore from a backup. Later changes are in the log, but the database does not know them."""
         backup = self.directory / f"{device}.backup"
         if backup.exists():
             self.replace(device)
@@ -318,7 +318,7 @@ class Machines(RuleBasedStateMachine):
 
     @rule(source=machines, copied_to=machines)
     def copy_home(self, source, copied_to):
-        """With what is in its outbox: both issue it, under one device id until the log shows them that they are two."""
+        """Copy a home with its outbox. Both issue its changes under one device id, until the log reveals that."""
         if source != copied_to:
             self.replace(copied_to)
             copy = schema.sqlite3.connect(str(self.directory / f"{copied_to}.db"))
@@ -379,7 +379,7 @@ TestMachines.settings = settings(
 
 
 def test_ten_thousand_flags_are_a_small_record(tmp_path):
-    """DESIGN: one record of at most 200 kB."""
+    """They fit into one record of at most 200 kB."""
     device = Device(tmp_path, "mail.db")
     device.fetch(Log())
     ids = os.urandom(160_000).hex()
@@ -397,7 +397,7 @@ def test_a_host_cannot_stop_a_client_with_a_command_of_the_future(tmp_path):
 
 
 def test_what_two_copies_of_a_home_issue_takes_effect_once(tmp_path):
-    """Copied before the first fetch, both freeze the same changes on their own: the bodies differ, the ids do not."""
+    """Copied before the first fetch, both seal the same changes on their own: in other bodies, with the same ids."""
     log, one = Log(), Device(tmp_path, "one.db")
     octets = b"Subject: appended\r\n\r\n"
     message_id = command.append_id(bytes(16), octets)

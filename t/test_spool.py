@@ -1,4 +1,4 @@
-"""Reading a log, with and without knowing where in it to begin."""
+"""Reading a log, with and without the position at which to begin."""
 
 import pytest
 from cspool.frame import Position
@@ -32,7 +32,7 @@ def test_the_place_of_a_frame_saves_reading_and_changes_nothing(spool):
 
 @given(st.integers(0, 9), st.integers(0, 4), st.integers(1, 3000))
 def test_a_wrong_place_changes_nothing(spool, after, segment, offset):
-    """It may be that of another log: then whoever checks the chain must be given what is there."""
+    """It may be from another log. The reader must get the frames of this one, to detect that by the chain."""
     segments = spool.reader.segments(spool.reader.head())
     position = Position(segments[segment % len(segments)].name, offset)
     assert read(spool, after, position) == read(spool, after)

@@ -1,4 +1,4 @@
-"""What every tool does the same way."""
+"""What all tools do in the same way."""
 
 import ast
 import io

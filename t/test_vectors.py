@@ -1,4 +1,4 @@
-"""The test vectors are what the manual pages say, and what this implementation reads."""
+"""The test vectors agree with the manual pages, and this implementation reads them."""
 
 import io
 import json
@@ -19,7 +19,7 @@ BAD_RECORDS = sorted(path.name for path in VECTORS.glob("records/bad-*"))
 
 @pytest.fixture
 def secret(tmp_path):
-    """Read a secret key; a checkout does not keep its mode."""
+    """Return a function that reads a secret key, from a copy with mode 600: a checkout does not keep the mode."""
 
     def read(name, passphrase=b""):
         path = tmp_path / name
@@ -44,7 +44,7 @@ def test_keys(secret):
 
 @pytest.mark.parametrize("name, sender", [("deliver", "host"), ("deflated", "host"), ("change", "alice")])
 def test_records(secret, name, sender):
-    opened = record.open_with(secret("alice"), (VECTORS / "records" / name).read_bytes())
+    opened = record.open_with([secret("alice")], (VECTORS / "records" / name).read_bytes())
     assert opened.sender == secret(sender).public.sign
     assert opened.body == (VECTORS / f"records/{name}.body").read_bytes()
     assert command.decode(opened.body)[0]["command"] == name.replace("deflated", "deliver")
@@ -53,7 +53,7 @@ def test_records(secret, name, sender):
 @pytest.mark.parametrize("name", BAD_RECORDS)
 def test_bad_records(secret, name):
     with pytest.raises(DataError):
-        record.open_with(secret("alice"), (VECTORS / "records" / name).read_bytes())
+        record.open_with([secret("alice")], (VECTORS / "records" / name).read_bytes())
 
 
 def test_there_are_bad_records():
@@ -97,11 +97,11 @@ def test_spool(secret):
         chain = frame.next_chain(chain, one.number, one.record)
     assert "".join([*lines, f"{head.next} {chain.hex()}\n"]) == (VECTORS / "spool-chain").read_text()
     assert head.chain == chain
-    assert record.open_with(secret("alice"), frames[1].record).sender == secret("host").public.sign
+    assert record.open_with([secret("alice")], frames[1].record).sender == secret("host").public.sign
 
 
 def test_checkpoint(secret, tmp_path):
-    """Who replays the log makes this state, and who loads the checkpoint has the same mailboxes."""
+    """Replaying the log gives this state, and loading the checkpoint gives the same mailboxes."""
     octets = {path.name: path.read_bytes() for path in (VECTORS / "checkpoint").iterdir()}
     states = {}
     for name in ("log", "fetched"):
@@ -119,14 +119,14 @@ def test_checkpoint(secret, tmp_path):
     assert loaded == [line for line in states["log"] if not line.startswith(moved)]
     keep, *records = frame.read(io.BytesIO(octets["stream"]))
     assert keep.number == frame.KEEP_NUMBER and keep.record == octets["keep"]
-    bodies = [record.open_with(secret("alice"), one.record).body for one in records]
+    bodies = [record.open_with([secret("alice")], one.record).body for one in records]
     fields, _ = command.decode(bodies[-1])
     assert fields["parts"] == [command.body_hash(body) for body in bodies[:-1]]
     assert b"".join(command.decode(body)[1] for body in bodies[:-1]) == octets["state"]
 
 
 def test_ids():
-    """Ids are permanent: these must never come out differently."""
+    """Ids are permanent: these must never change."""
     message = b"From: bob@example.org\r\nSubject: vector\r\n\r\nThe quick brown fox.\r\n"
     assert command.delivery_id("INBOX", message).hex() == "1f4ed80a812c03c7ef88e2986f4ca39b"
     assert command.append_id(b"n" * 16, message).hex() == "521c32aa2bc903c16bc247cd00240dc6"

@@ -1,4 +1,4 @@
-"""Web servers that do what they should not, or are cut off while they do what they should."""
+"""Web servers that misbehave, or whose connections are cut."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,7 +29,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(octets)
 
     def give_range(self, most=None):
-        """Serve the range that was asked for, but no more than `most` octets of it before the connection is cut."""
+        """Serve the requested range, but cut the connection after `most` octets of it."""
         first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
         octets = FILE[int(first) : int(last) + 1]
         self.give(206, octets[:most], len(octets), Content_Range=f"bytes {first}-{last}/{len(FILE)}")

@@ -1,14 +1,16 @@
 """cspool: an encrypted mail spool of small tools.
 
-    errors disk tool home               what every tool needs
-    keys record frame form command octets    what flows: sealed records, and what they say
-    mail/       reads the octets of messages
-    spool/      the operator's side; it has no key and can read nothing
-    database/   the user's machine: how the log becomes mailboxes
-    imap/       serves the database to mail clients
-    pipeline archive                    running our own tools; other people's formats
+    errors disk tool home       for every tool
+    keys record frame           what flows: sealed records in frames
+    command form octets         the contents of records
+    mail/                       the octets of messages
+    spool/                      the operator's side: it has no key, and cannot open a record
+    database/                   the user's machine: how the log becomes mailboxes
+    imap/                       serving the database to mail clients
+    pipeline sync listen        running our own tools, and taking connections
+    archive export maildir      Maildir and mbox
 
-Imports run one way, and t/test_imports.py says which.
+Imports go one way only: see t/test_imports.py.
 """
 
 __version__ = "0.1"

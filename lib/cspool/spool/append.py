@@ -1,12 +1,11 @@
-"""Appending to the log of a spool in a local directory. cspool-spool(5) is the definition.
+"""Appending to the log of a spool in a local directory: see APPENDING in cspool-spool(5).
 
-The order of events is the whole of it. An append writes frames behind the
-place that `head` names, syncs them, and then replaces `head`; a reader reads
-only up to the place that `head` names. So what is behind that place was never
-acknowledged and never read, and the next append leaves it there: it closes
-that segment where `head` says and begins another. The list of segments is
-written under a new name each time, so that `head`, replaced by one rename, is
-all that ever changes hands.
+An append writes frames at the end of the log, which `head` names, syncs them,
+and then replaces `head`. A reader reads only up to the end that `head` names.
+So octets after that end were never acknowledged and never read. The next append
+leaves them where they are: it closes that segment at the length in `head` and
+begins another one. Each list of segments has a new name. So readers see a
+change only when `head` is replaced, by one rename.
 """
 
 import fcntl
@@ -19,13 +18,13 @@ from .. import disk, frame
 from ..errors import CannotCreate, OverQuota, TryAgain, reason
 from .files import Head, Header, Reader, Segment, SpoolDirectory, digest
 
-ROTATE = 16 << 20  # octets after which a segment is closed
+ROTATE = 16 << 20  # octets at which a segment is full
 LIST = re.compile(r"segments\.(\d{1,19})")  # names of the files of a spool
 LOG = re.compile(r"\d{20}\.\d{1,9}\.log")
 
 
 def create(path: str) -> None:
-    """Make an empty spool with a new id. Raises CannotCreate when there is something at `path`."""
+    """Create an empty spool with a new id. Raises CannotCreate when the directory `path` cannot be created."""
     try:
         os.mkdir(path, 0o700)
     except OSError as error:
@@ -36,30 +35,31 @@ def create(path: str) -> None:
         head = Head(spool_id, 1, frame.first_chain(spool_id), 1, "-", 0, 0, digest(b""))
         disk.replace(f"{path}/head", head.text())
         os.close(os.open(os.path.join(path, "lock"), os.O_CREAT | os.O_WRONLY, 0o666))
-        # Last, since it makes the directory a spool.
+        # Last, since a directory with this file is a spool.
         disk.replace(f"{path}/format", f"cspool-spool 1 {spool_id.hex()}\n".encode())
         disk.sync_directory(os.path.dirname(os.path.abspath(path)))
     except OSError:
         for name in os.listdir(path):
             os.unlink(os.path.join(path, name))
-        os.rmdir(path)  # nobody can have used it yet
+        os.rmdir(path)  # no tool can have used it yet
         raise
 
 
 class Spool:
-    """A spool in a local directory, to append to. Raises TryAgain when there is none at `path`."""
+    """A spool in a local directory, to append to. Raises TryAgain if `path` is not a spool."""
 
     def __init__(self, path: str) -> None:
         self.files = SpoolDirectory(path)
         self.reader = Reader(self.files)
         self.path = path
 
-    def append(self, records: Iterable[bytes], octets: int = 0, most: int | None = None, rotate: int = ROTATE) -> None:
-        """Append records and return once they are on disk.
+    def append(self, records: Iterable[bytes], size: int = 0, most: int | None = None, rotate: int = ROTATE) -> None:
+        """Append records, in order, and return once they are on disk.
 
-        The log is then as before or holds them all, whatever happens in
-        between. Records are numbered on from the last. Their frames take
-        `octets`; raises OverQuota where that makes the log longer than `most`.
+        Whatever happens, the log has either all of them or none. `size` is that
+        of their frames, in octets: raises OverQuota if the log would become
+        longer than `most` octets. Raises TryAgain for a damaged spool, and
+        OSError. `rotate` is the size at which a segment is full.
         """
         with locked(self.path):
             head = self.reader.head()
@@ -68,8 +68,8 @@ class Spool:
             try:
                 segments = self.reader.segments(head)
                 used = sum(segment.length or 0 for segment in segments) + head.length
-                if most is not None and used + octets > most:
-                    raise OverQuota(f"{self.path}: over its quota: {used} octets of {most}, and {octets} were to come")
+                if most is not None and used + size > most:
+                    raise OverQuota(f"{self.path}: over its quota: {used} octets of {most}, and {size} were to come")
                 log = Writer(self.path, head, segments, rotate)
             except FileNotFoundError as error:
                 raise TryAgain(f"{error.filename}: missing: the spool is damaged") from None
@@ -83,7 +83,7 @@ class Spool:
 
 @contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Keep everybody else from appending."""
+    """Hold the lock of the spool at `path`, so that no other process appends or compacts."""
     lock = os.open(os.path.join(path, "lock"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -93,7 +93,7 @@ def locked(path: str) -> Iterator[None]:
 
 
 def new_segment(path: str, header: Header, frames: int, octets: bytes) -> Segment:
-    """Write a whole segment, of the next generation, under a name that no file has; it is on disk then."""
+    """Write and sync a segment of these frames, as the generation after all files with the same first number."""
     names = [name for name in os.listdir(path) if LOG.fullmatch(name) and int(name[:20]) == header.first]
     header = header._replace(generation=1 + max(map(generation, names), default=-1))
     name, text = f"{header.first:020}.{header.generation}.log", header.text()
@@ -102,12 +102,12 @@ def new_segment(path: str, header: Header, frames: int, octets: bytes) -> Segmen
 
 
 def generation(name: str) -> int:
-    """Return the generation of a segment."""
+    """Return the generation in the name of a segment."""
     return int(name.split(".")[1])
 
 
 def write_list(path: str, head: Head, segments: list[Segment]) -> Head:
-    """Write the list of these segments, if it is not the one that `head` names; return a head that names it."""
+    """Write the list of these segments, unless it is the one that `head` names; return the head with its name."""
     listing = "".join(segment.line() for segment in segments).encode()
     if digest(listing) != head.digest:
         head = head._replace(list=head.list + 1, digest=digest(listing))
@@ -116,11 +116,11 @@ def write_list(path: str, head: Head, segments: list[Segment]) -> Head:
 
 
 def write_head(path: str, head: Head, before: Head) -> None:
-    """Let the readers see a head, all that it names being on disk, in place of the one before."""
+    """Replace the head `before` by `head`, which readers then see. All that it names must be on disk."""
     disk.replace(os.path.join(path, "head"), head.text())
     if head.list > before.list > 0:
-        # The list of the one before stays, for a reader that has just read it.
-        with suppress(OSError):  # all is on disk, come what may
+        # The list that `before` names stays, for a reader that has just read that head.
+        with suppress(OSError):  # the append is on disk, and an old list does no harm
             os.unlink(os.path.join(path, f"segments.{before.list - 1}"))
 
 
@@ -130,7 +130,7 @@ class Writer:
     def __init__(
         self, path: str, head: Head, segments: list[Segment], rotate: int = ROTATE, checkpoint: int = 0
     ) -> None:
-        """Begin an append; with `checkpoint` it is one of so many records, in a segment of its own."""
+        """Begin an append; `checkpoint` is its number of records if it is a checkpoint, which has its own segment."""
         self.path = path
         self.before = head
         self.next, self.chain = head.next, head.chain
@@ -138,8 +138,8 @@ class Writer:
         self.rotate = rotate
         self.checkpoint = checkpoint
         self.fd = -1
-        self.created: list[str] = []  # segments that no head names yet
-        self.position = head.length
+        self.created: list[str] = []  # names of segments that no head names yet
+        self.length = head.length  # octets of the last segment
         if segments:
             fd = os.open(self._file(head.segment), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
             size = os.fstat(fd).st_size
@@ -149,24 +149,24 @@ class Writer:
             if size == head.length < rotate and head.next > head.checkpoint_end + 1 and not checkpoint:
                 self.fd = fd
             else:
-                # Full, or something unacknowledged stands behind its end, or a checkpoint begins or ends there.
+                # It is full, or has unacknowledged octets after its end, or a checkpoint begins or ends there.
                 os.close(fd)
                 self._close_segment()
 
     def write(self, record: bytes) -> None:
-        if self.fd < 0 or self.position >= self.rotate:
+        if self.fd < 0 or self.length >= self.rotate:
             self._new_segment()
         self._write(frame.encode(record, self.next, self.chain))
         self.chain = frame.next_chain(self.chain, self.next, record)
         self.next += 1
 
     def commit(self) -> None:
-        """Sync what was written, then let the readers see it."""
+        """Sync the new frames, then replace `head`, so that readers see them."""
         if self.next == self.before.next:
             return
         disk.sync(self.fd, self.path)
         head = self.before._replace(
-            next=self.next, chain=self.chain, segment=self.segments[-1].name, length=self.position
+            next=self.next, chain=self.chain, segment=self.segments[-1].name, length=self.length
         )
         if self.checkpoint:
             head = head._replace(first=self.before.next, stated=self.before.next - 1, checkpoint_end=self.next - 1)
@@ -175,7 +175,7 @@ class Writer:
         write_head(self.path, head, self.before)
 
     def close(self) -> None:
-        """Close the log; segments that a failed append has made are of no use to anybody."""
+        """Close the segment, and remove those that a failed append has created."""
         self._close()
         for name in self.created:
             os.unlink(self._file(name))
@@ -196,20 +196,20 @@ class Writer:
                 self.fd = os.open(self._file(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
                 break
             except FileExistsError:
-                continue  # left behind by an append that was killed; no reader knows it
+                continue  # left by an append that was killed; no head names it
         self.created.append(name)
-        self.position = 0
+        self.length = 0
         self.segments.append(Segment(name, None, None))
         checkpoint = self.checkpoint if self.next == self.before.next else 0
         self._write(Header(self.before.spool, self.next, self.chain, generation, checkpoint).text())
 
     def _close_segment(self) -> None:
         last = self.segments[-1]
-        self.segments[-1] = Segment(last.name, self.next - last.first, self.position)
+        self.segments[-1] = Segment(last.name, self.next - last.first, self.length)
 
     def _write(self, octets: bytes) -> None:
         disk.write(self.fd, octets, self.path)
-        self.position += len(octets)
+        self.length += len(octets)
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)

@@ -28,9 +28,9 @@ class Records:
         """
         self.keep: bytes | None = None
         self.count = 0
-        self.octets = 0
+        self.size = 0
         self._waiting: list[bytes] = []
-        self._size = 0  # octets of memory that they take
+        self._in_memory = 0  # octets of memory that they take
         self._file: IO[bytes] | None = None
         for one in frame.read(stream, name):
             if one.number == frame.KEEP_NUMBER:
@@ -49,13 +49,13 @@ class Records:
 
     def _add(self, record: bytes) -> None:
         self.count += 1
-        self.octets += frame.HEADER_SIZE + len(record)
+        self.size += frame.HEADER_SIZE + len(record)
         self._waiting.append(record)
-        self._size += len(record) + OVERHEAD
-        if self._size > IN_MEMORY:
+        self._in_memory += len(record) + OVERHEAD
+        if self._in_memory > IN_MEMORY:
             if not self._file:
                 import tempfile
 
                 self._file = tempfile.TemporaryFile()
             self._file.writelines(frame.encode(record) for record in self._waiting)
-            self._waiting, self._size = [], 0
+            self._waiting, self._in_memory = [], 0

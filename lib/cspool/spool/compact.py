@@ -1,35 +1,36 @@
-"""Compacting the log of a spool: what cspool-compact does. It needs no key, and reads no record.
+"""Compacting the log of a spool, for cspool-compact: see COMPACTING in cspool-spool(5). It needs no key.
 
-A checkpoint comes with a keep list: the numbers of the records that what it
-states needs. The checkpoint is appended; then each segment before it that has
-enough garbage is written anew with the records that are kept, under their
-numbers and octet for octet. Each of these steps ends with one rename, of
-`head`, so whatever dies in between leaves a spool that is whole, and the same
-checkpoint, or the next one, goes on from there.
+A checkpoint comes with a keep list: the numbers of the records that its state
+needs. The checkpoint is appended. Then each earlier segment with enough garbage
+is written anew with the records that are kept; their numbers and octets do not
+change. Each of these steps ends when `head` is renamed. So a process that is
+killed leaves a whole spool, and a run with the same or the next checkpoint does
+the rest.
 """
 
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 from .. import disk, frame
 from ..errors import DataError, NotAllowed, TryAgain
+from ..frame import Frame
 from . import append, scan
 from .append import LIST, LOG, Writer, locked, write_head, write_list
 from .batch import Records
 from .files import Head, Reader, Segment, SpoolDirectory
 from .scan import Span
 
-GARBAGE = 0.05  # of the octets of a segment; with less it stays as it is
+GARBAGE = 0.05  # share of the octets of a segment up to which it stays as it is
 DAY = 86400
 
 
 class Keep(NamedTuple):
-    """A keep list: which records of the log up to `number` are to be kept."""
+    """A keep list: the numbers of the records to be kept, of those up to `number`."""
 
     spool: bytes
     number: int
@@ -38,7 +39,7 @@ class Keep(NamedTuple):
 
     @classmethod
     def of(cls, spool: bytes, number: int, chain: bytes, numbers: Iterable[int]) -> "Keep":
-        """Return the list that keeps these numbers, which are in order."""
+        """Return the list of these numbers, which must rise."""
         ranges: list[range] = []
         for one in numbers:
             if ranges and ranges[-1].stop == one:
@@ -48,14 +49,14 @@ class Keep(NamedTuple):
         return cls(spool, number, chain, ranges)
 
     def text(self) -> bytes:
-        """Return the list as the octets that go with a checkpoint."""
+        """Return the list as it is sent with a checkpoint."""
         lines = [f"cspool-keep 1\nspool {self.spool.hex()}\nnumber {self.number}\nchain {self.chain.hex()}\n"]
         lines += [f"{one.start} {one.stop - 1}\n" for one in self.ranges]
         return "".join(lines).encode()
 
     @classmethod
     def parse(cls, text: bytes, where: str) -> "Keep":
-        """Read a keep list. Raises DataError, which names `where`, when it is none."""
+        """Return the keep list in `text`. Raises DataError, which names `where`, when it is not one."""
         try:
             lines = [line.split(" ") for line in text.decode("ascii").splitlines()]
             values = [value for _, value in lines[:4]]
@@ -69,15 +70,15 @@ class Keep(NamedTuple):
         return keep
 
     def holds(self, number: int) -> bool:
-        """Tell whether a record is to be kept."""
+        """Return whether a record is to be kept."""
         at = bisect_right(self.ranges, number, key=lambda one: one.start)
         return at > 0 and number in self.ranges[at - 1]
 
 
 class Compaction:
-    """One checkpoint with its keep list, for the spool at `path`. Raises TryAgain when there is none.
+    """One checkpoint with its keep list, for the spool at `path`. Raises TryAgain if that is not a spool.
 
-    `grace` is how many seconds a segment stays that was written anew.
+    A segment that was replaced stays for at least `grace` seconds.
     """
 
     def __init__(self, path: str, keep: Keep, checkpoint: Records, grace: float) -> None:
@@ -89,23 +90,24 @@ class Compaction:
         self.reader = Reader(self.files)
 
     def run(self) -> None:
-        """Append the checkpoint and drop what it does not keep; what is done is on disk.
+        """Append the checkpoint, drop the records that it does not keep, and return when that is on disk.
 
-        Does nothing for one that is older than the last, or another of the
-        same number. Raises NotAllowed for a checkpoint of another log,
-        TryAgain where the log has gone on since it was made, and DataError
-        where a record is not there that it keeps.
+        A checkpoint older than the last is ignored, and so is a different one
+        with the same number, which may keep other records. Raises NotAllowed
+        for a checkpoint of another log, TryAgain if the log has grown since it
+        was made, and DataError if a record is damaged, or one that it keeps is
+        missing.
         """
         with locked(self.path):
             head = self.reader.head()
             if self.keep.spool != head.spool:
                 raise NotAllowed(f"{self.path}: the checkpoint is of another spool")
-            going_on = self.keep.number == head.stated > 0 and self._is_there(head)
+            is_in_log = self.keep.number == head.stated > 0 and self._is_in_log(head)
             if self.keep.number > head.stated:
                 self._check(head)
                 self._append(head)
-                going_on = True
-        if going_on:
+                is_in_log = True
+        if is_in_log:
             for segment in self._segments():
                 if segment.first <= self.keep.number:
                     self._rewrite(segment.name)
@@ -114,34 +116,41 @@ class Compaction:
     def _segments(self) -> list[Segment]:
         return self.reader.segments(self.reader.head())
 
-    def _opened(self, name: str) -> AbstractContextManager[scan.Mapped]:
+    def _map(self, name: str) -> AbstractContextManager[scan.Mapped]:
         path = self.files.path(name)
         if not os.path.getsize(path):
             raise DataError(f"{path}: damaged: see cspool-fsck")
         return scan.mapped(path)
 
-    def _is_there(self, head: Head) -> bool:
-        """Tell whether the checkpoint in the log is this one: another may keep what this one does not."""
-        records = iter(self.checkpoint)
+    def _is_in_log(self, head: Head) -> bool:
+        """Return whether the checkpoint in the log is this one. Another one may keep records that this one drops."""
+        for logged, record in zip_longest(self._logged_checkpoint(head), self.checkpoint):
+            if logged and logged.number == head.stated + 1 and logged.chain != self.keep.chain:
+                raise NotAllowed(f"{self.path}: the checkpoint is of another log")
+            if not logged or logged.record != record:
+                return False
+        return True
+
+    def _logged_checkpoint(self, head: Head) -> Iterator[Frame]:
+        """Yield the frames of the checkpoint that is in the log."""
         for segment in self._segments():
             if not head.stated < segment.first <= head.checkpoint_end:
                 continue
-            with self._opened(segment.name) as octets:
+            with self._map(segment.name) as octets:
                 for number, start, end in self._spans(octets, segment, head):
-                    if number == head.stated + 1 and frame.HEADER.unpack_from(octets, start)[3] != self.keep.chain:
-                        raise NotAllowed(f"{self.path}: the checkpoint is of another log")
-                    if number <= head.checkpoint_end and octets[start + frame.HEADER_SIZE : end] != next(records, None):
-                        return False
-        return next(records, None) is None
+                    if number <= head.checkpoint_end:
+                        chain = frame.HEADER.unpack_from(octets, start)[3]
+                        yield Frame(number, chain, octets[start + frame.HEADER_SIZE : end])
 
     def _check(self, head: Head) -> None:
+        """Check that the log ends where the checkpoint was made, and has all records that are to be kept."""
         if self.keep.number < head.next - 1:
             raise TryAgain(f"{self.path}: the log has gone on since the checkpoint was made")
         if (self.keep.number, self.keep.chain) != (head.next - 1, head.chain):
             raise NotAllowed(f"{self.path}: the checkpoint is of another log")
         found = 0
         for segment in self._segments():
-            with self._opened(segment.name) as octets:
+            with self._map(segment.name) as octets:
                 for number, _, _ in self._spans(octets, segment, head):
                     found += self.keep.holds(number)
         wanted = sum(map(len, self.keep.ranges))
@@ -164,14 +173,14 @@ class Compaction:
             log.close()
 
     def _rewrite(self, name: str) -> None:
-        """Write a segment anew, if it holds enough that is not kept."""
+        """Write a segment anew if it has enough garbage."""
         with locked(self.path):
             head = self.reader.head()
             segments = self.reader.segments(head)
             index = next((n for n, one in enumerate(segments) if one.name == name), None)
             if index is None:
-                return  # another has been faster
-            with self._opened(name) as octets:
+                return  # another cspool-compact has replaced it
+            with self._map(name) as octets:
                 spans = self._spans(octets, segments[index], head)
                 kept = [one for one in spans if self.keep.holds(one[0])]
                 size = sum(end - start for _, start, end in kept)
@@ -179,13 +188,13 @@ class Compaction:
                     return
                 self._check_sound(octets, spans)
                 segments[index : index + 1] = [self._new_segment(octets, kept)] if kept else []
-            os.utime(self.files.path(name), follow_symlinks=False)  # its grace begins
+            os.utime(self.files.path(name), follow_symlinks=False)  # the grace period begins now
             write_head(self.path, write_list(self.path, head, segments), head)
             if not self.grace:
                 os.unlink(self.files.path(name))
 
     def _check_sound(self, octets: scan.Mapped, spans: list[Span]) -> None:
-        """Stop at damage, be it in what is to be dropped: its number may be what is damaged."""
+        """Raise DataError for any damage, even in a record to be dropped: its number may be what is damaged."""
         sound = scan.header(octets)[0] and all(
             next(scan.frames(octets, start, end, range(number, number + 1)), None) for number, start, end in spans
         )
@@ -200,7 +209,7 @@ class Compaction:
 
 
 def remove_old(path: str, grace: float) -> None:
-    """Remove the segments and lists of a spool that its head does not name, if they are older than `grace` seconds."""
+    """Remove the segments and lists that are no longer used, if they are at least `grace` seconds old."""
     files = SpoolDirectory(path)
     with locked(path):
         head = Reader(files).head()

@@ -1,6 +1,8 @@
-"""The files of a spool, and reading the log in them. cspool-spool(5) is the definition.
+"""The files of a spool, as cspool-spool(5) defines them, and reading the log in them.
 
-Only `append.py` and `compact.py` write.
+Words in the text files are separated by one space, numbers are decimal, and ids
+and hashes are in lower-case hex. Frames are binary: see frame.py. Offsets and
+lengths are in octets from the start of a file.
 """
 
 import hashlib
@@ -16,21 +18,21 @@ PIECE = 1 << 20  # octets copied at a time
 
 
 class Head(NamedTuple):
-    """The text of `head`: how far the log may be read."""
+    """The file `head`: how far the log may be read."""
 
     spool: bytes  # id of the spool, 16 octets
     next: int  # the number that the next record will get
-    chain: bytes  # h(next - 1)
-    first: int  # the first number from which none is missing
-    segment: str  # name of the last segment, "-" while there is none
-    length: int  # octets of it that are synced
+    chain: bytes  # h(next - 1), 32 octets
+    first: int  # no record from this number on is missing
+    segment: str  # name of the last segment, "-" if there is none
+    length: int  # octets of it that are part of the log, and synced
     list: int  # the segments are listed in the file `segments.<list>`
     digest: bytes  # BLAKE2b-256 of that file
-    stated: int = 0  # a checkpoint states the log up to this record; up to it, records may be gone
-    checkpoint_end: int = 0  # the number of its last record; the first is behind `stated`
+    stated: int = 0  # the checkpoint states the log up to this number; records up to it may have been dropped
+    checkpoint_end: int = 0  # number of the last record of the checkpoint; its first is stated + 1
 
     def text(self) -> bytes:
-        """Return the head as the octets of its file."""
+        """Return the contents of the file."""
         return (
             f"cspool-head 1\nspool {self.spool.hex()}\nnext {self.next}\nchain {self.chain.hex()}\n"
             f"first {self.first}\ncheckpoint {self.stated} {self.checkpoint_end}\n"
@@ -39,7 +41,7 @@ class Head(NamedTuple):
 
     @classmethod
     def parse(cls, text: bytes, where: str) -> "Head":
-        """Read a head. Raises DataError, which names `where`, when it is none."""
+        """Return the head in `text`. Raises DataError, which names `where`, when it is not one."""
         try:
             lines = [line.split(" ") for line in text.decode("ascii").splitlines()]
             values = {line[0]: line[1:] for line in lines}
@@ -57,7 +59,7 @@ class Head(NamedTuple):
             )
         except (ValueError, KeyError, IndexError):
             raise DataError(f"{where}: not a head of a spool, or damaged") from None
-        # One head has one text, so nothing that we do not understand is passed over.
+        # A head has exactly one text. So a line that we do not know is an error, and is not ignored.
         sound = len(head.spool) == 16 and 0 <= head.stated <= head.checkpoint_end < head.next < frame.HEAD_NUMBER
         if head.text() != text or not sound or not head.stated < head.first <= head.next:
             raise DataError(f"{where}: not a head of a spool, or damaged")
@@ -68,20 +70,20 @@ class Header(NamedTuple):
     """The first line of a segment."""
 
     spool: bytes
-    first: int  # no frame in the segment has a number below
+    first: int  # no frame in the segment has a lower number
     chain: bytes  # h(first - 1)
-    generation: int
-    checkpoint: int  # the segment begins with a checkpoint of so many records
+    generation: int  # distinguishes segments with the same `first`
+    checkpoint: int  # number of records of the checkpoint with which the segment begins; 0 for none
 
     def text(self) -> bytes:
-        """Return the line as octets."""
+        """Return the line, with its line end."""
         return (
             f"cspool-segment 1 {self.spool.hex()} {self.first} {self.chain.hex()} {self.generation} {self.checkpoint}\n"
         ).encode()
 
     @classmethod
     def parse(cls, line: bytes) -> "Header | None":
-        """Return the header that a line with its end is, or None where it is none."""
+        """Return the header in a line with its line end, or None if it is not one."""
         try:
             _, _, spool, first, chain, generation, checkpoint = line.decode("ascii").split(" ")
             header = cls(bytes.fromhex(spool), int(first), bytes.fromhex(chain), int(generation), int(checkpoint))
@@ -91,24 +93,27 @@ class Header(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A line of a list of segments. Count and length are None for the last, which still grows."""
+    """A line of a list of segments. Count and length are None for the last segment, which still grows."""
 
     name: str
-    frames: int | None
-    length: int | None
+    frames: int | None  # count
+    length: int | None  # octets, with the header line
 
     @property
     def first(self) -> int:
-        """The number of its first frame."""
+        """The number at which it begins; after compaction its first frame may have a higher one."""
         return int(self.name.split(".")[0])
 
     def line(self) -> str:
-        """Return it as a line of the list."""
+        """Return the line, with its line end."""
         return f"{self.name} {_number(self.frames)} {_number(self.length)}\n"
 
 
 def parse_list(text: bytes, where: str, expected: bytes | None = None) -> list[Segment]:
-    """Read a list of segments. Raises DataError, which names `where`, when it is none, or another one than expected."""
+    """Return the segments in a list, in order; `expected` is the digest in the head.
+
+    Raises DataError, which names `where`, when it is not a list, or not the expected one.
+    """
     try:
         rows = [line.split(" ") for line in text.decode("ascii").splitlines()]
         segments = [Segment(name, *(None if n == "-" else int(n) for n in numbers)) for name, *numbers in rows]
@@ -125,22 +130,24 @@ def _number(value: int | None) -> str:
 
 
 class Files(Protocol):
-    """Where the files of a spool can be read. `where` names it for messages."""
+    """Access to the files of a spool. `where` is the spool's name in messages."""
 
     where: str
 
     def read(self, name: str, wait: int = 0) -> bytes:
-        """Return a file; if it is the same as before and that costs less than asking often, after `wait` seconds.
+        """Return the contents of a file.
 
-        Raises FileNotFoundError, and TryAgain for whatever else may pass.
+        A server may wait up to `wait` seconds before it answers that the file
+        has not changed. Raises FileNotFoundError, and OSError or TryAgain for
+        other failures.
         """
 
     def pieces(self, name: str, start: int, end: int) -> Iterator[bytes]:
-        """Yield the octets of a file from `start` to `end`. Raises as `read`, and TryAgain where some are missing."""
+        """Yield the octets of a file from `start` to `end`. Raises as `read`, and TryAgain if the file is shorter."""
 
 
 class SpoolDirectory:
-    """The files of a spool in a local directory. Raises TryAgain when there is no spool at `path`."""
+    """The files of a spool in a local directory; `id` is its id in hex. Raises TryAgain if `path` is not a spool."""
 
     def __init__(self, path: str) -> None:
         self.where = path
@@ -172,90 +179,95 @@ class SpoolDirectory:
 
 
 class Reader:
-    """Reads a log, wherever its files are. `count` is how many frames it has yielded."""
+    """Reads a log. `count` is the number of frames that `frames` has yielded in all, valid after an iterator's end."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
         self.count = 0
 
     def head(self, wait: int = 0) -> Head:
-        """Return the head, as `Files.read` does. Raises TryAgain."""
+        """Return the head; `wait` is as in `Files.read`. Raises TryAgain, and OSError."""
         try:
             return Head.parse(self.files.read("head", wait), f"{self.files.where}/head")
         except FileNotFoundError:
             raise TryAgain(f"{self.files.where}: no spool here (no file 'head' in it)") from None
         except DataError as error:
-            raise TryAgain(str(error)) from None  # for a mail server: keep the mail until it is mended
+            raise TryAgain(str(error)) from None  # so that a mail server keeps the mail until it is repaired
 
-    def frames(self, after: int, place: frame.Position | None = None) -> tuple[Head, Iterator[bytes]]:
-        """Return the head, and as octets all frames it covers that are numbered above `after`.
+    def frames(self, after: int, position: frame.Position | None = None) -> tuple[Head, Iterator[bytes]]:
+        """Return the head, and an iterator over the octets of all frames that it covers with numbers above `after`.
 
-        Where a checkpoint states more than that, its frames come first.
-        `place` is where the frame behind `after` begins, as far as the caller
-        knows; it saves reading what is before it.
+        The order is that of READING in cspool-spool(5): if the checkpoint
+        states more than `after`, its frames come first. `position` is where
+        the caller expects the frame `after` + 1; if it is right, nothing before
+        it is read. Raises TryAgain, also while the frames are read.
         """
         for _ in range(100):
             head = self.head()
             if head.next - 1 <= after:
                 return head, iter(())
             try:
-                return head, self._frames(head, self.segments(head), after, place)
+                return head, self._frames(head, self.segments(head), after, position)
             except FileNotFoundError:
-                continue  # appends came in between, and the list is gone
+                continue  # the list has been removed by appends since the head was read
         raise TryAgain(f"{self.files.where}: damaged (no list of segments)")
 
     def segments(self, head: Head) -> list[Segment]:
-        """Return the list that `head` names. Raises FileNotFoundError, or TryAgain when it is damaged."""
+        """Return the segments that `head` names, in order. Raises FileNotFoundError, or TryAgain for a damaged list."""
         name = f"segments.{head.list}"
         try:
             return parse_list(self.files.read(name), f"{self.files.where}/{name}", head.digest)
         except DataError as error:
             raise TryAgain(str(error)) from None
 
-    def _frames(self, head: Head, segments: list[Segment], after: int, place: frame.Position | None) -> Iterator[bytes]:
-        ends = [segment.first for segment in segments[1:]] + [head.next]
-        places = list(zip(segments, ends, strict=False))  # an empty log has an end too
+    def _frames(
+        self, head: Head, segments: list[Segment], after: int, position: frame.Position | None
+    ) -> Iterator[bytes]:
+        wanted = _segments_after(after, head, segments)
         if after < head.stated:
-            # What the checkpoint says is to be known before the records that it keeps. It has segments of its own.
-            place = None
-            places.sort(key=lambda one: (not head.stated < one[0].first <= head.checkpoint_end, one[0].first))
-        for segment, end in places:
-            if end - 1 > after:
-                length = head.length if segment.length is None else segment.length
-                start = place.offset if place and place.segment == segment.name and place.offset < length else 0
-                # Numbers may be missing between segments, and in those that were written anew.
-                self.count += head.next - segment.first if segment.frames is None else segment.frames
-                yield from self._copy(segment, start, length, after)
+            # A reader must have the checkpoint, which has segments of its own, before the records that it keeps.
+            wanted.sort(key=lambda one: (not head.stated < one.first <= head.checkpoint_end, one.first))
+            position = None
+        for segment in wanted:
+            try:
+                octets, count = self._open_after(after, head, segment, position)
+                self.count += count
+                yield from octets
+            except (FileNotFoundError, struct.error):
+                raise TryAgain(f"{self.files.where}/{segment.name}: missing or damaged") from None
 
-    def _copy(self, segment: Segment, start: int, length: int, after: int) -> Iterator[bytes]:
-        """Yield the octets of a segment behind the frame numbered `after`, which is not before `start`."""
-        try:
-            octets = _Octets(self.files.pieces(segment.name, start, length))
-            if not start:
-                octets.read_line()
-            elif octets.peek(frame.HEADER_SIZE)[8:16] == (after + 1).to_bytes(8, "big"):
-                self.count -= after + 1 - segment.first
-            else:
-                # Not the log that the caller knows: whoever checks its chain must see that.
-                yield from self._copy(segment, 0, length, after)
-                return
-            while (header := octets.peek(frame.HEADER_SIZE)) and frame.HEADER.unpack(header)[2] <= after:
-                octets.skip(frame.HEADER_SIZE + frame.HEADER.unpack(header)[0])
-                self.count -= 1
-            yield from octets
-        except (FileNotFoundError, struct.error):
-            raise TryAgain(f"{self.files.where}/{segment.name}: missing or damaged") from None
+    def _open_after(
+        self, after: int, head: Head, segment: Segment, position: frame.Position | None
+    ) -> tuple["_SegmentOctets", int]:
+        """Return the octets of a segment from its first frame numbered above `after` on, and the count of frames."""
+        length = head.length if segment.length is None else segment.length
+        # The list has the counts, since compaction leaves gaps in the numbers. The last segment has no gaps.
+        count = head.next - segment.first if segment.frames is None else segment.frames
+        if position and position.segment == segment.name and 0 < position.offset < length:
+            octets = _SegmentOctets(self.files.pieces(segment.name, position.offset, length))
+            if octets.next_number() == after + 1:
+                return octets, count - (after + 1 - segment.first)
+            # This is not the log that the caller has read. It will notice that by the chain, so it gets the frames.
+        octets = _SegmentOctets(self.files.pieces(segment.name, 0, length))
+        octets.skip_line()
+        return octets, count - octets.skip_frames(after)
 
 
-class _Octets:
-    """Octets that come in pieces, of which some in front are passed over."""
+def _segments_after(after: int, head: Head, segments: list[Segment]) -> list[Segment]:
+    """Return the segments that can have frames numbered above `after`, in order."""
+    ends = [segment.first for segment in segments[1:]] + [head.next]  # a log without segments has an end too
+    return [segment for segment, end in zip(segments, ends, strict=False) if end - 1 > after]
+
+
+class _SegmentOctets:
+    """The octets of a segment, which come in pieces. The first can be skipped; iterating yields the rest."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._octets = b""
 
     def peek(self, length: int) -> bytes:
-        """Return the next octets without consuming them; fewer at the end."""
+        """Return the next `length` octets without consuming them, or fewer at the end."""
         while len(self._octets) < length and (piece := next(self._pieces, b"")):
             self._octets += piece
         return self._octets[:length]
@@ -268,9 +280,24 @@ class _Octets:
                 return
         self._octets = self._octets[length:]
 
-    def read_line(self) -> None:
-        """Pass over the line in front."""
+    def skip_line(self) -> None:
         self.skip(self.peek(512).find(b"\n") + 1)
+
+    def next_number(self) -> int | None:
+        """Return the number of the next frame, or None if no whole header is left."""
+        header = self.peek(frame.HEADER_SIZE)
+        return int(frame.HEADER.unpack(header)[2]) if len(header) == frame.HEADER_SIZE else None
+
+    def skip_frames(self, after: int) -> int:
+        """Skip the frames up to number `after`, and return their count. Raises struct.error for a cut header."""
+        count = 0
+        while header := self.peek(frame.HEADER_SIZE):
+            length, _, number, _ = frame.HEADER.unpack(header)
+            if number > after:
+                break
+            self.skip(frame.HEADER_SIZE + length)
+            count += 1
+        return count
 
     def __iter__(self) -> Iterator[bytes]:
         if self._octets:
@@ -279,5 +306,5 @@ class _Octets:
 
 
 def digest(text: bytes) -> bytes:
-    """Return what a head says of a list of segments."""
+    """Return the digest in a head of the list of segments `text`."""
     return hashlib.blake2b(text, digest_size=32).digest()

@@ -239,7 +239,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         with self._trouble():
             spool = Spool(directory)
             records, digest = self._records(int(length[0]))
-            spool.append(records, records.octets, self.service.spool_max)
+            spool.append(records, records.size, self.service.spool_max)
         # What no other server would say, whatever it answers to a POST.
         self._answer(200, f"cspool-appended {records.count} {digest}\n".encode(), {})
 

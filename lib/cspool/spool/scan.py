@@ -1,9 +1,9 @@
-"""Reading segments of a log without believing anything in them: for cspool-fsck.
+"""Reading segments of a log that may be damaged, for cspool-fsck and cspool-compact.
 
-A frame is sound if its checksum is right, its number is one that may stand
-there, and its record is the one that the chain in the next frame, or in
-`head`, speaks of. A frame that is found damaged is passed over by its length,
-or else by looking for the next one.
+A frame is whole if its checksum is right and its number is an expected one;
+fsck.py also checks the chain. After a damaged frame, reading goes on where its
+length says, or else at the next octets that are a whole frame. Offsets are in
+octets from the start of the file.
 """
 
 import mmap
@@ -25,7 +25,7 @@ class WholeFrame(NamedTuple):
     """A frame in a segment: octets `start` to `end` of the file."""
 
     number: int
-    chain: bytes  # before it
+    chain: bytes  # h(number - 1)
     after: bytes  # h(number)
     start: int
     end: int
@@ -40,7 +40,7 @@ class Span(NamedTuple):
 
 
 def header(octets: mmap.mmap) -> tuple[Header | None, int]:
-    """Return the header of a segment, and how many octets it takes; None and 0 where there is none."""
+    """Return the header of a segment and its length in octets, or None and 0 if it has none."""
     end = octets.find(b"\n", 0, HEADER_LINE_MAX) + 1
     found = Header.parse(octets[:end])
     return found, end if found else 0
@@ -48,39 +48,39 @@ def header(octets: mmap.mmap) -> tuple[Header | None, int]:
 
 @contextmanager
 def mapped(path: str) -> Iterator[mmap.mmap]:
-    """Map a segment into memory, to read. Raises OSError, and ValueError where it is empty."""
+    """Map a segment into memory for reading. Raises OSError, and ValueError if it is empty."""
     with disk.open_plain(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
         yield octets
 
 
 def spans(octets: mmap.mmap, end: int) -> Iterator[Span]:
-    """Yield the frames of a segment up to `end`, as they say themselves. Raises DataError where they make no sense."""
+    """Yield the frames up to `end` by their headers alone. Raises DataError if these do not lead to `end`."""
     _, start = header(octets)
     while start < end <= len(octets):
         length, _, number, _ = frame.HEADER.unpack_from(octets, start) if start + frame.HEADER_SIZE <= end else [0] * 4
-        behind = start + frame.HEADER_SIZE + length
-        if not length or behind > end:
+        after = start + frame.HEADER_SIZE + length
+        if not length or after > end:
             break
-        yield Span(number, start, behind)
-        start = behind
+        yield Span(number, start, after)
+        start = after
     if start != end:
         raise DataError("damaged")
 
 
 def frames(octets: mmap.mmap, start: int, end: int, numbers: range) -> Iterator[WholeFrame]:
-    """Yield the frames from `start` to `end` that have a good checksum and one of these numbers, in order."""
-    position = start
-    while position < end and numbers:
-        found = _frame(octets, position, end, numbers)
+    """Yield the frames between `start` and `end` with a good checksum and one of these numbers, in rising order."""
+    offset = start
+    while offset < end and numbers:
+        found = _frame(octets, offset, end, numbers)
         if found is None:
-            position = _next(octets, position, end, numbers)
+            offset = _next(octets, offset, end, numbers)
             continue
         yield found
-        position, numbers = found.end, range(found.number + 1, numbers.stop)
+        offset, numbers = found.end, range(found.number + 1, numbers.stop)
 
 
 def _frame(octets: mmap.mmap, start: int, end: int, numbers: range) -> WholeFrame | None:
-    """Return the frame that begins there, None where there is none, or a damaged one."""
+    """Return the frame that begins at `start`, or None if there is none or it is damaged."""
     body = start + frame.HEADER_SIZE
     if body > end:
         return None
@@ -93,16 +93,17 @@ def _frame(octets: mmap.mmap, start: int, end: int, numbers: range) -> WholeFram
     return WholeFrame(number, chain, frame.next_chain(chain, number, record), start, body + length)
 
 
-def _next(octets: mmap.mmap, position: int, end: int, numbers: range) -> int:
-    """Return where the first good frame behind a damaged one begins, or `end`."""
-    if position + frame.HEADER_SIZE <= end:
-        length: int = frame.HEADER.unpack_from(octets, position)[0]
-        behind = position + frame.HEADER_SIZE + length
-        if _frame(octets, behind, end, numbers):
-            return behind
-    # Its length is damaged, too. Numbers that are near each other begin with the same octets.
+def _next(octets: mmap.mmap, damaged: int, end: int, numbers: range) -> int:
+    """Return the offset of the first whole frame after the damaged one at offset `damaged`, or `end`."""
+    if damaged + frame.HEADER_SIZE <= end:
+        length: int = frame.HEADER.unpack_from(octets, damaged)[0]
+        after = damaged + frame.HEADER_SIZE + length
+        if _frame(octets, after, end, numbers):
+            return after
+    # Its length is damaged too. Look for the number of a frame, 8 octets into it: the next 2^16 numbers begin with
+    # one of two sequences of 6 octets.
     nearest = struct.pack(">Q", numbers.start)[:6], struct.pack(">Q", numbers.start + (1 << 16))[:6]
-    at = position + 9
+    at = damaged + 9
     while (at := min((n for front in nearest if (n := octets.find(front, at, end)) >= 0), default=-1)) >= 0:
         if _frame(octets, at - 8, end, numbers):
             return at - 8

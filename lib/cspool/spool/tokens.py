@@ -1,8 +1,8 @@
-"""Who may do what over HTTP: the file `tokens` of cspool-httpd(8).
+"""What each token allows over HTTP: the file `tokens` of cspool-httpd(8).
 
-A line is a spool, rights with commas between, and the BLAKE2b-256 of a token in
-hex. Tokens are random and long, so a plain hash is as good as a slow one; and
-who reads the file cannot use it.
+A line has a spool, rights separated by commas, and the BLAKE2b-256 of a token
+in hex. Tokens are random and long, so a plain hash is as good as a slow one:
+a reader of the file cannot find the tokens.
 """
 
 import fcntl
@@ -15,12 +15,12 @@ RIGHTS = {"append", "fetch"}
 
 
 def add(path: str, spool: str, rights: str) -> str:
-    """Make a token and put its line, synced, into the file at `path`; return it."""
+    """Return a new token, after its line has been added to the file at `path` and synced. Raises OSError."""
     token = secrets.token_urlsafe(32)
     with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600), "rb+", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         line = f"{spool} {rights} {_digest(token.encode()).hex()}\n".encode()
-        # After a crash the last line may lack its end, and is no token then.
+        # After a crash the last line may lack its end. It is not a token then.
         text = file.read()
         file.write(line if text.endswith(b"\n") or not text else b"\n" + line)
         os.fsync(file.fileno())
@@ -28,15 +28,15 @@ def add(path: str, spool: str, rights: str) -> str:
 
 
 class Tokens:
-    """The file at `path`, read again when it has changed. Lines that are not understood allow nothing."""
+    """The file at `path`, read again when it has changed. A line that is not understood allows nothing."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._state: tuple[int, ...] = ()
+        self._version: tuple[int, ...] = ()  # of the file: time in ns, size in octets, inode
         self._digests: dict[str, list[tuple[set[str], bytes]]] = {}
 
     def rights(self, spool: str, token: bytes) -> set[str]:
-        """Return what a token allows to do to a spool. Raises OSError."""
+        """Return the RIGHTS that a token gives for a spool. Raises OSError."""
         self._read()
         digest, found = _digest(token), set[str]()
         for rights, known in self._digests.get(spool, []):
@@ -48,10 +48,10 @@ class Tokens:
         try:
             status = os.stat(self._path)
         except FileNotFoundError:
-            self._state, self._digests = (), {}
+            self._version, self._digests = (), {}
             return
-        state = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if state == self._state:
+        version = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if version == self._version:
             return
         found: dict[str, list[tuple[set[str], bytes]]] = {}
         with open(self._path, encoding="ascii", errors="replace") as file:
@@ -62,7 +62,7 @@ class Tokens:
                     except ValueError:
                         continue
                     found.setdefault(words[0], []).append(row)
-        self._state, self._digests = state, found
+        self._version, self._digests = version, found
 
 
 def _digest(token: bytes) -> bytes:

@@ -1,7 +1,7 @@
-"""A spool on a web server: any that serves plain files with ranges (RFC 9110 sections 13 and 14), and cspool-httpd(8).
+"""A spool on a web server: cspool-httpd(8), or any that serves files with ranges (RFC 9110 sections 13 and 14).
 
-One connection is used for all requests. What has not changed costs one small
-request. Passwords are those of ~/.netrc; certificates are checked.
+All requests use one connection. A file that has not changed costs one small
+request. Passwords are those of ~/.netrc. Certificates are checked.
 """
 
 import base64
@@ -20,14 +20,17 @@ from ..errors import BadConfig, DataError, TryAgain, UsageError, reason
 from .batch import Records
 
 TIMEOUT = 60  # seconds without an octet
-_PATH = re.compile(r"[!-~]*")  # what else there is must be %-encoded
+_PATH = re.compile(r"[!-~]*")  # all other characters must be %-encoded
 PIECE = 1 << 20  # octets read at a time
-SMALL_MAX = 16 << 20  # octets of `head` or a list of segments
-SAID_MAX = 1000  # octets read of what a server says to an append
+SMALL_MAX = 16 << 20  # octets of `head` or of a list of segments
+SAID_MAX = 1000  # octets read of a server's answer to an append
 
 
 class Web:
-    """The spool at a URL. Raises TryAgain for all that may pass, or that somebody can mend there."""
+    """The spool at a URL. Raises UsageError for a bad URL, BadConfig for a bad ~/.netrc.
+
+    Later failures raise TryAgain: they pass, or the operator can repair them.
+    """
 
     def __init__(self, url: str) -> None:
         try:
@@ -46,13 +49,13 @@ class Web:
             if parts.scheme == "https"
             else http.client.HTTPConnection(host, port, timeout=TIMEOUT)
         )
-        self._known: dict[str, tuple[dict[str, str], bytes]] = {}  # the file read last: its condition and octets
+        self._known: dict[str, tuple[dict[str, str], bytes]] = {}  # the file read last: its If-None-Match and octets
 
     def read(self, name: str, wait: int = 0) -> bytes:
-        """Return a file. Raises FileNotFoundError, TryAgain."""
+        """Return the contents of a file; `wait` is as in `Files.read`. Raises FileNotFoundError, TryAgain."""
         conditions, text = self._known.get(name, ({}, b""))
         if conditions and wait:
-            conditions = {**conditions, "Prefer": f"wait={wait}"}  # RFC 7240; most servers pass over it
+            conditions = {**conditions, "Prefer": f"wait={wait}"}  # RFC 7240; most servers ignore it
         answer = self._get(name, conditions)
         if answer.status not in (200, 304):
             raise self._refused(name, answer)
@@ -72,7 +75,10 @@ class Web:
         return given
 
     def pieces(self, name: str, start: int, end: int) -> Iterator[bytes]:
-        """Yield the octets of a file from `start` to `end`; a connection that is cut is made again from there."""
+        """Yield the octets of a file from `start` to `end`. After a cut connection, ask for the rest.
+
+        Raises TryAgain, also when the server has twice sent nothing, and FileNotFoundError.
+        """
         failures = 0
         while start < end:
             answer = self._get(name, {"Range": f"bytes={start}-{end - 1}"})
@@ -99,8 +105,8 @@ class Web:
                     raise failure
 
     def append(self, records: Records) -> None:
-        """Append records; they are on the server's disk then. Raises DataError where it refuses them as bad."""
-        digest, length = hashlib.blake2b(digest_size=32), records.octets + frame.HEADER_SIZE
+        """Append records, and return when they are on the server's disk. Raises DataError if it refuses them as bad."""
+        digest, length = hashlib.blake2b(digest_size=32), records.size + frame.HEADER_SIZE
 
         def body() -> Iterator[bytes]:
             for octets in chain(map(frame.encode, records), [frame.encode_end(records.count)]):
@@ -112,7 +118,7 @@ class Web:
                 headers = {**self._headers, "Content-Type": "application/octet-stream", "Content-Length": str(length)}
                 self._connection.request("POST", f"{self._path}/", body(), headers)
             except (BrokenPipeError, ConnectionResetError):
-                pass  # it has refused before it had all, and may have said why
+                pass  # the server has refused the body early, and may have sent the reason
             answer = self._connection.getresponse()
             said = answer.read(SAID_MAX)
         except (OSError, http.client.HTTPException) as error:
@@ -129,7 +135,7 @@ class Web:
         raise TryAgain(f"{self.where}: the server answers {answer.status}: {text}")
 
     def _get(self, name: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-        """Send a request; once more when the server has closed a connection that was idle."""
+        """Send a request, and return the answer. Send it again if the server had closed the idle connection."""
         for again in (True, False):
             fresh = self._connection.sock is None
             try:
@@ -149,8 +155,8 @@ class Web:
         return TryAgain(f"{self.where}/{name}: {why}")
 
     def _refused(self, name: str, answer: http.client.HTTPResponse) -> Exception:
-        """Return the error for a status that gives no file."""
-        self._connection.close()  # rather than read what else it says
+        """Return the error for an answer without the file."""
+        self._connection.close()  # rather than read the rest of the answer
         if answer.status in (404, 410):
             return FileNotFoundError(name)
         if 300 <= answer.status < 400:
@@ -161,10 +167,11 @@ class Web:
 
 
 def _is_settled(answer: http.client.HTTPResponse) -> bool:
-    """Tell whether the ETag of a file stands for its octets.
+    """Return whether the ETag of a file changes whenever its octets do.
 
-    Servers that know of a file's time make it of size and time in seconds, and
-    `head` can be replaced many times in one second (RFC 9110 section 8.8.1).
+    Servers that send Last-Modified make the ETag from the size and a time in
+    seconds, but `head` can be replaced many times in a second (RFC 9110
+    section 8.8.1). It counts only if the file is more than a second old.
     """
     if "ETag" not in answer.headers or "Last-Modified" not in answer.headers:
         return "ETag" in answer.headers
@@ -176,14 +183,14 @@ def _is_settled(answer: http.client.HTTPResponse) -> bool:
 
 
 def _authorization(host: str) -> dict[str, str]:
-    """Return the header that carries the password for a host, if ~/.netrc has one. Raises BadConfig."""
+    """Return the header with the login and password that ~/.netrc has for a host, if any. Raises BadConfig."""
     import netrc
 
     if not os.path.exists(os.path.expanduser("~/.netrc")):
         return {}
     try:
         found = netrc.netrc().authenticators(host)
-    except netrc.NetrcParseError as error:  # its text may hold a password
+    except netrc.NetrcParseError as error:  # whose text may contain a password
         raise BadConfig(f"~/.netrc: not understood at line {error.lineno}") from None
     except (OSError, UnicodeDecodeError):
         raise BadConfig("~/.netrc: cannot be read") from None
