@@ -29,7 +29,7 @@ printf 'Subject: forged\n\n1\n' | cspool-seal --from=stranger --to="$HOME/laptop
 printf 'Subject: four\n\n1\n' | deliver
 expect "junk and a stranger's mail" 65 '' \
 	'cspool-apply: record 5 is set aside: does not open with this key
-cspool-apply: record 6 is set aside: delivered by a key that is not trusted (*)' \
+cspool-apply: record 6 is set aside: signed by a key that is not trusted (*)' \
 	on laptop pipe 'cspool-fetch | cspool-apply'
 is "$(on laptop count_messages)" 4 "do not block what comes after"
 expect "and are said once" 0 '' '' on laptop pipe 'cspool-fetch | cspool-apply'

@@ -1,6 +1,6 @@
-"""All that reads hostile octets, each as a function of octets: for test_hostile.py, and for fuzz.py by hand.
+"""The readers of hostile octets, each as a function of octets, for test_hostile.py and fuzz.py.
 
-Only a Failure, in one line, may come of them.
+None may raise anything but a Failure.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ EMPTY = sqlite3.connect(":memory:", isolation_level=None)
 
 
 def mime(octets):
-    """All that is computed of a message when it arrives."""
+    """What is computed from a message when it arrives."""
     octets = with_crlf(octets)
     root = message.parse(octets)
     answers = b"* 1 FETCH (%b %b)\r\n"
@@ -38,7 +38,7 @@ def mime(octets):
 
 
 def imap(octets):
-    """A session of these commands on a mailbox with one message."""
+    """An IMAP session with these commands in a mailbox with one message."""
     connection = Pipe(b"a SELECT INBOX\r\n" + octets + b"\r\n")
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         EMPTY.backup(db)
@@ -49,14 +49,14 @@ def imap(octets):
 
 
 def stream(octets):
-    """What cspool-append and cspool-apply read."""
+    """A stream, as cspool-append and cspool-apply read it."""
     with contextlib.suppress(Failure):
         for one in frame.read(io.BytesIO(octets)):
             files.Head.parse(one.record, "it")
 
 
 def segment(octets):
-    """What cspool-fsck reads."""
+    """A segment, as cspool-fsck reads it."""
     scan.header(octets)
     for found in scan.frames(octets, 0, len(octets), range(1, 1 << 40)):
         assert 0 <= found.start < found.end <= len(octets)
@@ -69,13 +69,13 @@ def head(octets):
 
 
 def rows(octets):
-    """What a part of a checkpoint states."""
+    """The lines of the state in a part of a checkpoint."""
     with contextlib.suppress(Failure):
         list(checkpoint.read_rows(octets))
 
 
 class Opens:
-    """A key that opens whatever there is."""
+    """A key that opens anything."""
 
     public = keys.PublicKey(bytes(32), bytes(32))
 
@@ -84,9 +84,9 @@ class Opens:
 
 
 def sealed(octets):
-    """What stands inside a record."""
+    """The plaintext of a record."""
     with contextlib.suppress(Failure):
-        record.open_with(Opens(), bytes([record.VERSION]) + octets)
+        record.open_with([Opens()], bytes([record.VERSION]) + octets)
 
 
 def commands(octets):
@@ -107,7 +107,7 @@ def key(octets):
 
 
 class Socket(io.BytesIO):
-    """A server that says this, whatever it is asked."""
+    """A connection to a server that gives these octets as the answer to any request."""
 
     def makefile(self, *_, **__):
         return self
@@ -120,7 +120,7 @@ class Socket(io.BytesIO):
 
 
 def server(octets):
-    """What a web server answers to cspool-fetch."""
+    """The answer of a web server to cspool-fetch."""
 
     class Connection(http.client.HTTPConnection):
         def connect(self):
@@ -134,7 +134,7 @@ def server(octets):
 
 
 def prepare(directory):
-    """Make what the targets need, in a directory."""
+    """Create in a directory what the targets need."""
     os.environ["HOME"] = directory  # no .netrc
     boxes = Mailboxes(f"{directory}/mail.db")
     boxes.append(mail("hello", From="bob@example.org"))

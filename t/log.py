@@ -1,4 +1,4 @@
-"""A spool in memory, with a user's and a mail host's key, and message databases that replay it."""
+"""A spool in memory, the keys of a user and a mail host, and message databases that replay the log."""
 
 from collections import Counter
 from contextlib import suppress
@@ -21,7 +21,7 @@ class Log:
     def __init__(self):
         self.records, self.bodies, self.chains = [], [], [frame.first_chain(SPOOL)]
         self.stated = self.checkpoint_end = 0
-        self.kept = []  # numbers up to `stated` that have not been dropped
+        self.kept = []  # numbers up to `stated` of the records that have not been dropped
 
     def append(self, body, sender):
         sealed = record.seal(body, sender, ALICE.public)
@@ -30,7 +30,7 @@ class Log:
         self.chains.append(frame.next_chain(self.chains[-1], len(self.records), sealed))
 
     def compact(self, bodies, kept):
-        """Take in a checkpoint; readers whose head is older still find what it drops."""
+        """Append a checkpoint and drop what it does not keep. Readers with an older head still find those records."""
         self.stated, self.kept = len(self.records), kept
         for body in bodies:
             self.append(body, ALICE)
@@ -44,7 +44,7 @@ class Log:
         return Frame(number, self.chains[number - 1], self.records[number - 1])
 
     def stream(self, after, end):
-        """Yield what cspool-fetch gives."""
+        """Yield the frames that cspool-fetch writes."""
         head = self.head(end)
         yield Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text())
         if after < head.stated:
@@ -74,11 +74,11 @@ class Device:
         if end >= seen.cursor(self.db).number:
             try:
                 Replay(self.db, [ALICE]).run(log.stream(seen.reached(self.db), end))
-            except TryAgain:  # a newer checkpoint while an older one was loaded
+            except TryAgain:  # it found a newer checkpoint while it was loading an older one
                 Replay(self.db, [ALICE]).run(log.stream(seen.reached(self.db), end))
 
     def checkpoint(self, log):
-        """Make a checkpoint, and have the log compacted; tell whether that can be."""
+        """Make a checkpoint and compact the log with it; return False if the device has not applied all of the log."""
         cursor = seen.cursor(self.db)
         if cursor.spool is None or cursor.number != len(log.records):
             return False
@@ -86,7 +86,7 @@ class Device:
         return True
 
     def fetch_and_die(self, log, frames, commits):
-        """Killed before this many frames have been read, having committed where `commits` says so."""
+        """Be killed after reading this many frames, with a commit before each frame whose index is in `commits`."""
         replay = Replay(self.db, [ALICE])
 
         def stream():
@@ -117,6 +117,6 @@ class Device:
         return {name for (name,) in self.db.execute(f"SELECT name FROM subscription WHERE {column}")}
 
     def seen_by_imap(self):
-        """UID, flags and MODSEQ of each message, as a client would have them."""
+        """Return mailbox, UID, flags and MODSEQ of each message, by id, as a client sees them."""
         rows = self.db.execute("SELECT id, mailbox, uid, flags, modseq FROM message WHERE mailbox IS NOT NULL")
         return {message_id: row for message_id, *row in rows}

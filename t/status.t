@@ -19,14 +19,14 @@ cspool-keygen --comment=mallory stranger
 printf 'Subject: x\n\n1\n' | cspool-seal --from=stranger --to="$HOME/laptop/key.pub" | cspool-append "$HOME/spool"
 on laptop cspool-sync 2>/dev/null
 expect "mail of a stranger needs attention" 1 '*set aside  record 4: *
-attention  1 message of hosts that are not trusted: cspool-trust --list' '' on laptop cspool-status
+attention  1 record of hosts that are not trusted: cspool-trust --list' '' on laptop cspool-status
 expect "for a script too" 1 '*' '' on laptop cspool-status --json
 mv out json
 expect "in JSON" 0 'INBOX 1 1 4 4 4' '' python3 -c "
 import json
 status = json.load(open('json'))
 inbox = status['mailboxes'][0]
-print(*inbox.values(), status['applied'], status['last'], status['aside'][0]['number'])"
+print(*inbox.values(), status['applied'], status['last'], status['aside'][0]['first'])"
 on laptop cspool-trust stranger.pub
 on laptop cspool-sync
 expect "and no more when it is trusted" 0 '*INBOX: 2, 2 unseen*' '' on laptop cspool-status

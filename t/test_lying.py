@@ -1,7 +1,7 @@
-"""A spool that lies: what cspool-apply says to each lie, and that nothing of it has been applied.
+"""A spool that lies: the message of cspool-apply for each lie, and that no part of it is applied.
 
-The liar knows the format and holds all the records, but no key. Alice's
-laptop has applied the first SEEN records of a log of deliveries and changes.
+The liar knows the format and has all the records, but no key. Alice's laptop
+has applied the first SEEN records of a log of deliveries and changes.
 """
 
 import subprocess
@@ -33,7 +33,7 @@ def grow(log, names):
 
 @pytest.fixture
 def truth(tmp_path):
-    """A log of ALL records of Alice's spool, in which her host is trusted, and some changes are her desktop's."""
+    """A log of ALL records of Alice's spool: her desktop trusts a host, which delivers, and makes changes."""
     log, desktop = Log(), Device(tmp_path, "desktop")
     desktop.fetch(log)
     desktop.change({"do": "trust", "key": HOST.public.sign.hex(), "comment": "host"})
@@ -48,7 +48,7 @@ def truth(tmp_path):
 
 
 class Stream:
-    """What the spool gives: a head, and frames; and how to write it down."""
+    """A stream from the spool: a head, and frames."""
 
     def __init__(self, log, after=SEEN, end=ALL, spool=SPOOL, **head):
         values = {"next": end + 1, "chain": log.chains[end], "first": 1, **head}
@@ -65,7 +65,7 @@ class Stream:
 
 
 def chained(log, records, after=SEEN):
-    """Return a stream with these records behind what has been seen, numbered and chained as a spool does it."""
+    """Return a stream with these records after those that were seen, numbered and chained as a spool does it."""
     lie = Log()
     lie.records, lie.chains = log.records[:after], log.chains[: after + 1]
     for one in records:
@@ -87,7 +87,7 @@ def reordered(log):
 
 
 def renumbered(log):
-    """Reordered, with numbers that look right, and a chain that does not."""
+    """Reordered, with the right numbers but the wrong chain."""
     stream = Stream(log)
     one, two = stream.frames[:2]
     stream.frames[:2] = [one._replace(record=two.record), two._replace(record=one.record)]
@@ -102,7 +102,7 @@ def altered(log):
 
 
 def seen_altered(log):
-    """A record that has been read before is another one now."""
+    """A record that has been read before is replaced by another."""
     lie = Log()
     for number, one in enumerate(log.records, 1):
         lie.records.append(one[:-1] + b"x" if number == SEEN else one)
@@ -134,7 +134,7 @@ def rolled_back(log):
 
 
 def rolled_back_and_grown(log):
-    """Rolled back behind what has been seen, and as long again with other mail."""
+    """Rolled back to before the last record that was seen, and grown again with other mail."""
     lie = Log()
     lie.records, lie.bodies, lie.chains = log.records[: SEEN - 1], [], log.chains[:SEEN]
     grow(lie, "xyz")
@@ -142,7 +142,7 @@ def rolled_back_and_grown(log):
 
 
 def forked_at_the_end(log):
-    """As long as what has been seen, but for another last record."""
+    """As long as the log that was seen, but with another last record."""
     lie = Log()
     lie.records, lie.bodies, lie.chains = log.records[: SEEN - 1], [], log.chains[:SEEN]
     grow(lie, "x")
@@ -150,7 +150,7 @@ def forked_at_the_end(log):
 
 
 def old_head(log):
-    """New frames under the head of before."""
+    """New frames with the old head."""
     stream = Stream(log)
     stream.head = Stream(log, end=SEEN).head
     return stream
@@ -167,7 +167,7 @@ def fresh_under_the_old_id(log):
 
 
 def claimed_lost_but_seen(log):
-    """It says that it has lost everything so far, and goes on with another log under the same numbers."""
+    """It claims that all records so far are lost, and continues with another log under the same numbers."""
     lie = Log()
     grow(lie, "uvwxyz12345678")
     return Stream(lie, after=SEEN, end=len(lie.records), first=SEEN)
@@ -202,7 +202,7 @@ def laptop(tmp_path, truth):
 
 
 def apply(device, octets):
-    """Run cspool-apply; return its exit status and what it said."""
+    """Run cspool-apply; return its exit status and standard error."""
     command = [TOP / "bin" / "cspool-apply", "--db", device.path, "--key", device.path.replace("laptop", "key")]
     done = subprocess.run(command, input=octets, capture_output=True, check=False)
     return done.returncode, done.stderr.decode()
@@ -214,16 +214,16 @@ def test_a_contradiction_is_said_and_nothing_applied(truth, laptop, lie):
     assert apply(laptop, lie(truth).octets()) == (76, f"cspool-apply: {CONTRADICTIONS[lie]}\n")
     assert (laptop.state(), laptop.state("fold_"), seen.cursor(laptop.db)) == (state, state, cursor)
     assert laptop.db.execute("SELECT reason FROM contradiction").fetchall() == [(CONTRADICTIONS[lie],)]
-    # And it heals nothing by itself: the truth goes on where it was.
+    # The true log can still be applied from the same cursor.
     assert apply(laptop, Stream(truth).octets()) == (0, "")
     assert seen.cursor(laptop.db).chain == truth.chains[ALL]
 
 
-# What a spool may say without a contradiction: it has no effect, or is said.
+# What is not a contradiction: it has no effect, or is reported.
 
 
 def behind(log, *records):
-    """Return a stream of the true log with more behind it."""
+    """Return a stream of the true log with more records after it."""
     return chained(log, [*log.records[SEEN:], *records])
 
 
@@ -255,7 +255,7 @@ def of_another_user(log):
 
 
 def sealed_again(log):
-    """What the host has signed for Bob, sealed by somebody to Alice."""
+    """A record that the host signed for Bob, sealed again to Alice."""
     bob = keys.SecretKey(b"b" * 32)
     honest = record.signed_for(bob.public, deliver(b"to bob"), HOST)
     return behind(log, bytes([record.VERSION]) + ALICE.public.seal(honest))
@@ -268,7 +268,7 @@ def of_another_spool(log):
 
 
 def by_a_host(log):
-    """The holder of a trusted host's key says what only Alice may say."""
+    """A change, which only Alice may make, signed with the key of a trusted host."""
     fields = {"command": "change", "spool": SPOOL.hex(), "device": "00" * 16, "counter": 1, "previous": "00" * 32}
     trust = {"do": "trust", "key": "11" * 32, "comment": "mine"}
     fields |= {"number": 0, "chain": frame.first_chain(SPOOL).hex(), "changes": [trust]}
@@ -302,8 +302,8 @@ HARMLESS = {
         65,
         f"record 11 is set aside: a change by a key that is not the user's ({keys.short(HOST.public.sign)})",
     ),
-    by_a_stranger: (65, "record 11 is set aside: delivered by a key that is not trusted"),
-    junk: (65, "record 11 is set aside: of an unknown version"),
+    by_a_stranger: (65, "record 11 is set aside: signed by a key that is not trusted"),
+    junk: (65, "2 records from 11 to 13 are set aside: of an unknown version"),
     said_to_be_lost: (65, "record 8 lost by the spool before it could be read"),
 }
 
@@ -332,7 +332,7 @@ def test_a_withheld_change_of_our_own_stays_in_the_outbox(truth, laptop):
 
 
 def test_two_who_were_shown_different_logs_cannot_be_brought_together_again(tmp_path, truth, laptop):
-    """The desktop has seen a fork; its next change, carried over to the true log, says so."""
+    """The desktop has seen a fork, which its next change reveals when it is appended to the true log."""
     fork = Log()
     fork.records, fork.chains = truth.records[:SEEN], truth.chains[: SEEN + 1]
     grow(fork, "xy")
@@ -351,7 +351,7 @@ def test_two_who_were_shown_different_logs_cannot_be_brought_together_again(tmp_
 
 @pytest.mark.parametrize("octets", [b"\xff", b"\0", b"A", b"\1\0\0\0"], ids=repr)
 def test_endless_data_costs_no_memory(laptop, octets):
-    """A spool that never ends: it is refused, or read without keeping it, within 200 MB."""
+    """An endless stream is refused, or read without being kept in memory, within 200 MB."""
     script = (
         "import resource, subprocess, sys\n"
         "resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20))\n"

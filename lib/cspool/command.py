@@ -16,13 +16,16 @@ from typing import Any
 
 from . import form
 from .errors import DataError, TooOld
-from .form import Check
+from .form import Check, Optional
 from .octets import without_delivery_date
 
 Fields = dict[str, Any]
 
 INBOX = bytes(16)  # the id that INBOX has in every spool
 FIRST = bytes(32)  # `previous` of a device's first change
+
+DELIVERY_LINE_MAX = 65536  # octets of the line of a delivery
+DELIVERY_MAX = DELIVERY_LINE_MAX + (64 << 20)  # octets of a delivery
 
 
 # Ids are permanent. Each is computed from what it names, so that an author cannot give it to something else.
@@ -104,8 +107,8 @@ def decode(body: bytes, spool: bytes | None = None) -> tuple[Fields, bytes]:
     line, _, octets = body.partition(b"\n")
     try:
         fields = form.read(line)
-    except (ValueError, RecursionError):
-        raise DataError("not a command (no line of JSON)") from None
+    except ValueError:
+        raise DataError("not a command (no line of JSON in our form)") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("command"), str):
         raise DataError("not a command")
     kind = fields["command"]
@@ -114,6 +117,8 @@ def decode(body: bytes, spool: bytes | None = None) -> tuple[Fields, bytes]:
     if kind != "deliver" and spool is not None and fields.get("spool") != spool.hex():
         raise DataError(f"a {kind} for another spool")
     fields = _checked(fields, _COMMANDS[kind], kind)
+    if kind == "deliver" and len(line) > DELIVERY_LINE_MAX:
+        raise DataError(f"deliver with a line longer than {DELIVERY_LINE_MAX} octets")
     if kind in ("deliver", "checkpoint-part"):
         if not octets:
             raise DataError(f"{kind} without octets")
@@ -128,9 +133,17 @@ def changes(rows: list[Fields]) -> list[Fields]:
     return found
 
 
-def _checked(fields: Fields, checks: dict[str, Check], what: str) -> Fields:
+def _checked(fields: Fields, checks: dict[str, Check | Optional], what: str) -> Fields:
+    """Return the fields as their checks return them. Raises DataError for one that is wrong, missing or not known."""
+    for name in sorted(fields.keys() - checks.keys()):
+        raise DataError(f"{what} with an unknown field '{ascii(name)[1:-1][:40]}'")
     found = {}
     for name, check in checks.items():
+        if isinstance(check, Optional):
+            if name not in fields:
+                found[name] = check.default
+                continue
+            check = check.check  # noqa: PLW2901
         try:
             found[name] = check(fields.get(name))
         except (ValueError, TypeError, DataError):
@@ -151,12 +164,12 @@ def _changes(value: Any) -> list[Fields]:
 
 _ID, _KEY, _HASH = form.octets(16), form.octets(32), form.octets(32)
 
-_COMMANDS: dict[str, dict[str, Check]] = {
+_COMMANDS: dict[str, dict[str, Check | Optional]] = {
     "deliver": {
         "command": form.text,
         "date": form.date,
-        "mailbox": form.optional(form.mailbox_name, "INBOX"),
-        "flags": form.optional(form.flags, []),
+        "mailbox": Optional(form.mailbox_name, "INBOX"),
+        "flags": Optional(form.flags, []),
     },
     "change": {
         "command": form.text,
@@ -179,7 +192,7 @@ _COMMANDS: dict[str, dict[str, Check]] = {
     },
 }
 
-_CHANGES: dict[str, dict[str, Check]] = {
+_CHANGES: dict[str, dict[str, Check | Optional]] = {
     "add-flags": {"do": form.text, "flags": form.flags, "ids": form.ids},
     "remove-flags": {"do": form.text, "flags": form.flags, "ids": form.ids},
     "expunge": {"do": form.text, "ids": form.ids},
@@ -190,10 +203,10 @@ _CHANGES: dict[str, dict[str, Check]] = {
         "mailbox": _ID,
         "flags": form.flags,
         "date": form.date,
-        "size": form.integer,
+        "size": form.size,
         "nonce": _ID,
     },
-    "create": {"do": form.text, "name": form.mailbox_name, "use": form.special_use, "nonce": _ID},
+    "create": {"do": form.text, "name": form.mailbox_name, "use": Optional(form.special_use, ""), "nonce": _ID},
     "rename": {"do": form.text, "mailbox": _ID, "name": form.mailbox_name},
     "delete": {"do": form.text, "mailbox": _ID, "ids": form.ids},
     "subscribe": {"do": form.text, "name": form.mailbox_name},

@@ -7,11 +7,19 @@ ValueError, TypeError or DataError for a value that is not allowed.
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import DataError
 
 Check = Callable[[Any], Any]
+
+
+class Optional(NamedTuple):
+    """A field that may be missing, and its value then."""
+
+    check: Check
+    default: Any
+
 
 NAME_MAX = 1000  # octets of a mailbox name; characters of other texts
 DATE_MAX = 253_402_128_000  # seconds since 1970: 9999-12-30
@@ -35,8 +43,19 @@ def line(value: Any) -> bytes:
 
 
 def read(octets: bytes) -> Any:
-    """Return the value in a line of JSON. Raises RecursionError, and ValueError, also for a repeated field name."""
-    return json.loads(octets.decode(), object_pairs_hook=_unique)
+    """Return the value in a line of JSON, which must be the very line that `line` writes for it.
+
+    So there is one text for a value, and all readers agree on it: integers
+    from 0 to 2^63 - 1, no floats, no field twice, no lone surrogates, no
+    spaces. Raises ValueError for everything else.
+    """
+    try:
+        value = _DECODER.decode(octets.decode())
+        if line(value) == octets:
+            return value
+    except RecursionError:
+        pass
+    raise ValueError("another form of JSON")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -44,6 +63,19 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) != len(pairs):
         raise ValueError("two fields of one name")
     return fields
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 19 or not 0 <= (value := int(digits)) < 2**63:
+        raise ValueError("an integer that is too large")
+    return value
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError("a float")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_float=_refuse, parse_constant=_refuse)
 
 
 # Checks
@@ -54,6 +86,13 @@ def integer(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
         raise ValueError
     return value
+
+
+def size(value: Any) -> int:
+    """A count of octets, at least 1."""
+    if integer(value) < 1:
+        raise ValueError
+    return int(value)
 
 
 def date(value: Any) -> int:
@@ -88,10 +127,11 @@ def canonical(name: str) -> str:
 
 
 def special_use(value: Any) -> str:
-    """Special uses of a mailbox (RFC 6154 section 2), separated by spaces; "" if missing."""
-    if value is None or value == "":
-        return ""
-    if not isinstance(value, str) or not set(value.split(" ")) <= set(SPECIAL_USES.values()):
+    """Special uses of a mailbox (RFC 6154 section 2), at least one, each once, separated by a space."""
+    if not isinstance(value, str):
+        raise ValueError
+    uses = value.split(" ")
+    if len(set(uses)) < len(uses) or not set(uses) <= set(SPECIAL_USES.values()):
         raise ValueError
     return value
 
@@ -134,6 +174,11 @@ def array(value: Any, check: Check = lambda one: one) -> list[Any]:
     return [check(one) for one in value]
 
 
-def optional(check: Check, default: Any = None) -> Check:
-    """Return a check that returns `default` for null and for a missing field."""
-    return lambda value: default if value is None else check(value)
+def or_null(check: Check) -> Check:
+    """Return a check that returns None for null."""
+    return lambda value: None if value is None else check(value)
+
+
+def or_empty(check: Check) -> Check:
+    """Return a check that returns its value for an empty text."""
+    return lambda value: value if value == "" else check(value)

@@ -48,7 +48,7 @@ def opens_something(spool: str, own: list[SecretKey]) -> bool:
                 if one.number != frame.HEAD_NUMBER:
                     is_empty = False
                     with suppress(DataError):
-                        record.open_with_any(own, one.record)
+                        record.open_with(own, one.record)
                         return True
         except TryAgain:
             raise TryAgain(f"{spool}: cannot be read") from None

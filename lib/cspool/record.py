@@ -27,9 +27,19 @@ VERSION = 1
 CONTEXT = b"cspool record 1\0"
 PREFIX = struct.Struct(">32s64sBI")  # sender, signature, flags, stored length
 DEFLATED = 1  # bit 0 of flags
-BODY_MAX = 128 << 20  # octets that a deflated body may inflate to
+BODY_MAX = 72 << 20  # octets of a body: a message of 64 MiB, and a long line before it
 PLAINTEXT_MIN = 1024  # octets, so that a change of flags looks like a short mail
 SAMPLE = 4096  # octets that are deflated to decide whether to deflate the rest
+
+
+class Box(NamedTuple):
+    """An open box. Nothing in it is verified yet: `sender` (Ed25519, 32 octets) is who it says has signed it."""
+
+    recipient: bytes  # X25519 key that it was sealed to
+    sender: bytes
+    signature: bytes
+    flags: int
+    stored: bytes  # the body, deflated or not
 
 
 class Opened(NamedTuple):
@@ -53,29 +63,43 @@ def signed_for(recipient: PublicKey, body: bytes, sender: SecretKey) -> bytes:
     return plaintext + bytes(padded(len(plaintext)) - len(plaintext))
 
 
-def open_with(key: SecretKey, record: bytes) -> Opened:
-    """Open `record` and check its signature. Raises DataError with the reason."""
+def open_box(own: list[SecretKey], record: bytes) -> Box:
+    """Open the box of a record with the first key of `own` that can. It costs no more than the record's own size.
+
+    Raises DataError with the reason.
+    """
     if record[:1] != bytes([VERSION]):
         raise DataError("of an unknown version" if record else "empty")
-    plaintext = key.open(record[1:])
+    for key in own[:-1]:
+        with suppress(DataError):
+            return _box(key.public.box, key.open(record[1:]))
+    return _box(own[-1].public.box, own[-1].open(record[1:]))
+
+
+def _box(recipient: bytes, plaintext: bytes) -> Box:
     if len(plaintext) < PREFIX.size:
         raise DataError("too short")
     sender, signature, flags, length = PREFIX.unpack_from(plaintext)
-    stored = plaintext[PREFIX.size : PREFIX.size + length]
-    if len(stored) < length or flags & ~DEFLATED:
+    end = PREFIX.size + length
+    if len(plaintext) < end or flags & ~DEFLATED or plaintext.count(0, end) < len(plaintext) - end:
         raise DataError("malformed inside")
-    body = _inflate(stored) if flags & DEFLATED else stored
-    if not keys.verify(sender, _signed(key.public.box, body), signature):
+    return Box(recipient, sender, signature, flags, plaintext[PREFIX.size : end])
+
+
+def body_of(box: Box, limit: int = BODY_MAX) -> bytes:
+    """Return the body in a box, of at most `limit` octets, after a check of its signature. Raises DataError."""
+    body = _inflate(box.stored, limit) if box.flags & DEFLATED else box.stored
+    if len(body) > limit:
+        raise DataError(f"longer than the {limit} octets that it may have")
+    if not keys.verify(box.sender, _signed(box.recipient, body), box.signature):
         raise DataError("its signature is wrong")
-    return Opened(sender, body)
+    return body
 
 
-def open_with_any(own: list[SecretKey], record: bytes) -> Opened:
-    """Open `record` with the first key of `own` that can. Raises DataError with the reason of the last key."""
-    for key in own[:-1]:
-        with suppress(DataError):
-            return open_with(key, record)
-    return open_with(own[-1], record)
+def open_with(own: list[SecretKey], record: bytes) -> Opened:
+    """Open a record with the first key of `own` that can, and check its signature. Raises DataError."""
+    box = open_box(own, record)
+    return Opened(box.sender, body_of(box))
 
 
 def padded(length: int) -> int:
@@ -110,12 +134,13 @@ def _deflate(body: bytes) -> bytes:
     return deflated if len(deflated) < len(body) else body
 
 
-def _inflate(stored: bytes) -> bytes:
+def _inflate(stored: bytes, limit: int) -> bytes:
+    """Return what a zlib stream (RFC 1950) inflates to, up to one octet more than `limit`. Raises DataError."""
     inflater = zlib.decompressobj()
     try:
-        body = inflater.decompress(stored, BODY_MAX)
+        body = inflater.decompress(stored, limit + 1)
     except zlib.error:
-        body = b""
-    if not inflater.eof or inflater.unused_data:
+        raise DataError("malformed inside") from None
+    if len(body) <= limit and (not inflater.eof or inflater.unused_data):
         raise DataError("malformed inside")
     return body

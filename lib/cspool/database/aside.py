@@ -1,9 +1,11 @@
-"""Records that are set aside: kept, and not acted on, until a trust delivers them or the user discards them."""
+"""Records that are set aside: kept sealed, and not acted on, until a trust delivers them or the user discards them.
+
+A record costs its own size here. Its sender is the key that it says has signed
+it; nothing of that is verified before the user trusts that key.
+"""
 
 import sqlite3
 from typing import NamedTuple
-
-from ..record import Opened
 
 
 class Aside(NamedTuple):
@@ -13,9 +15,25 @@ class Aside(NamedTuple):
     reason: str
 
 
-def add(db: sqlite3.Connection, number: int, reason: str, opened: Opened | None = None) -> None:
-    """Set a record aside; `opened` for a delivery that a later trust would deliver."""
-    row = (number, reason, opened and opened.sender, opened and opened.body)
+class Kind(NamedTuple):
+    """The records that are set aside for one reason: how many, and the first and the last of them."""
+
+    reason: str
+    records: int
+    first: int
+    last: int
+
+
+def describe(kind: Kind) -> str:
+    """Return the line in which messages speak of the records that are set aside for one reason."""
+    if kind.records == 1:
+        return f"record {kind.first} is set aside: {kind.reason}"
+    return f"{kind.records:,} records from {kind.first} to {kind.last} are set aside: {kind.reason}"
+
+
+def add(db: sqlite3.Connection, number: int, reason: str, sender: bytes | None, sealed: bytes) -> None:
+    """Set a record aside; `sender` is None when its box does not open, and a trust can never deliver it."""
+    row = (number, reason, sender, sealed if sender else None)
     db.execute("INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?)", row)
 
 
@@ -24,25 +42,41 @@ def remove(db: sqlite3.Connection, numbers: list[int]) -> None:
     db.executemany("DELETE FROM aside WHERE number = ?", [(number,) for number in numbers])
 
 
-def list_all(db: sqlite3.Connection, after: int = 0) -> list[Aside]:
-    """Return what is set aside and numbered above `after`, in order."""
-    return [
-        Aside(*row) for row in db.execute("SELECT number, reason FROM aside WHERE number > ? ORDER BY number", (after,))
-    ]
+def list_all(db: sqlite3.Connection) -> list[Aside]:
+    """Return what is set aside, in order."""
+    return [Aside(*row) for row in db.execute("SELECT number, reason FROM aside ORDER BY number")]
 
 
-def waiting(db: sqlite3.Connection) -> dict[bytes, int]:
-    """Return how many deliveries wait for trust in their sender, by Ed25519 key."""
-    return dict(db.execute("SELECT sender, count(*) FROM aside WHERE body IS NOT NULL GROUP BY sender").fetchall())
+def kinds(db: sqlite3.Connection, after: int = 0) -> list[Kind]:
+    """Return what is set aside and numbered above `after`, a row for each reason, in the order of their first."""
+    query = (
+        "SELECT reason, count(*), min(number) AS first, max(number) FROM aside WHERE number > ?"
+        " GROUP BY reason ORDER BY first"
+    )
+    return [Kind(*row) for row in db.execute(query, (after,))]
+
+
+def untrusted(db: sqlite3.Connection) -> dict[bytes, int]:
+    """Return how many records are set aside of each key that is not trusted, by Ed25519 key."""
+    query = (
+        "SELECT sender, count(*) FROM aside WHERE sender NOTNULL"
+        " AND sender NOT IN (SELECT key FROM trust) GROUP BY sender"
+    )
+    return dict(db.execute(query).fetchall())
+
+
+def senders(db: sqlite3.Connection) -> list[bytes]:
+    """Return the Ed25519 keys of which records are set aside."""
+    return [key for (key,) in db.execute("SELECT DISTINCT sender FROM aside WHERE sender NOTNULL")]
 
 
 def numbers_of(db: sqlite3.Connection, sender: bytes) -> list[int]:
-    """Return the numbers of the deliveries that wait for trust in this sender, in order."""
-    query = "SELECT number FROM aside WHERE sender = ? AND body IS NOT NULL ORDER BY number"
+    """Return the numbers of the records that are set aside of this sender, in order."""
+    query = "SELECT number FROM aside WHERE sender = ? ORDER BY number"
     return [number for (number,) in db.execute(query, (sender,))]
 
 
-def body(db: sqlite3.Connection, number: int) -> bytes | None:
-    """Return the body of a delivery that waits for trust; None for any other record."""
-    found = db.execute("SELECT body FROM aside WHERE number = ?", (number,)).fetchone()
+def sealed(db: sqlite3.Connection, number: int) -> bytes | None:
+    """Return a record that is set aside, if its box opens."""
+    found = db.execute("SELECT sealed FROM aside WHERE number = ?", (number,)).fetchone()
     return found[0] if found else None

@@ -120,7 +120,7 @@ def read_rows(octets: bytes) -> Iterator[StateRow]:
             kind, *columns = form.read(line)
             checks = _CHECKS[kind]
             row = [kind, *(check(value) for check, value in zip(checks, columns, strict=True))]
-        except (ValueError, TypeError, KeyError, RecursionError, DataError):
+        except (ValueError, TypeError, KeyError, DataError):
             raise DataError("a part of a checkpoint that is not understood") from None
         yield row
 
@@ -200,11 +200,6 @@ def _string(value: Any) -> str:
     return value
 
 
-def _line_hash(value: Any) -> bytes:
-    """The hash of a device's last change; nothing where that is not known."""
-    return b"" if value == "" else _HASH(value)
-
-
 _ID, _HASH = form.octets(16), form.octets(32)
 _CHECKS: dict[str, tuple[form.Check, ...]] = {
     "user": (_HASH,),
@@ -212,8 +207,8 @@ _CHECKS: dict[str, tuple[form.Check, ...]] = {
     "lost": (integer, integer),
     "checkpoint": (integer, form.date),
     "trust": (_HASH, form.text, integer),
-    "device": (_ID, integer, _line_hash),
-    "mailbox": (_ID, form.optional(form.mailbox_name), form.special_use, form.optional(_ID)),
+    "device": (_ID, integer, lambda value: b"" if value == "" else _HASH(value)),
+    "mailbox": (_ID, form.or_null(form.mailbox_name), form.or_empty(form.special_use), form.or_null(_ID)),
     "subscribed": (form.mailbox_name,),
     "gone": (_ID, integer),
     "aside": (integer,),

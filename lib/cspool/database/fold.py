@@ -4,7 +4,7 @@ It must be the same on all machines, so nothing enters it but the log.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .. import command
 from ..command import Fields
@@ -26,9 +26,16 @@ class Fold(Layer):
     prefix = "fold_"
     subscribed = "fold"
 
-    def __init__(self, db: sqlite3.Connection, number: int) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        number: int,
+        deliver_aside: Callable[[bytes], dict[bytes, None]] = lambda sender: {},
+    ) -> None:
+        """Begin with a record. `deliver_aside` delivers what is set aside of a sender, and returns ids of messages."""
         super().__init__(db)
         self.number = number
+        self._deliver_aside = deliver_aside
 
     def deliver(self, fields: Fields, octets: bytes, flags: Iterable[str] = ()) -> None:
         """Put a delivered message into its mailbox, unless the log has had it before."""
@@ -60,15 +67,10 @@ class Fold(Layer):
         self.db.execute("DELETE FROM checkpoint WHERE number < ?", old)
 
     def trust(self, change: Fields) -> None:
-        """Trust a host, and deliver what it has sent so far, each message at its own place in the log."""
+        """Trust a host, and deliver what it has sent so far, each message as the record that it came in."""
         sender = change["key"]
         self.db.execute("INSERT OR REPLACE INTO trust VALUES (?, ?, ?)", (sender, change["comment"], self.number))
-        for number in aside.numbers_of(self.db, sender):
-            body = aside.body(self.db, number) or b""
-            aside.remove(self.db, [number])
-            earlier = Fold(self.db, number)
-            earlier.deliver(*command.decode(body))
-            self.touched.update(earlier.touched)
+        self.touched.update(self._deliver_aside(sender))
 
     def distrust(self, change: Fields) -> None:
         self.db.execute("DELETE FROM trust WHERE key = ?", (change["key"],))

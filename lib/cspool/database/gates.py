@@ -12,7 +12,7 @@ from ..command import FIRST, Fields
 from ..errors import BadConfig, Contradiction, DataError, TooOld
 from ..frame import Frame
 from ..keys import SecretKey
-from ..record import Opened
+from ..record import Box
 from . import aside, checkpoint, outbox
 from .checkpoint import StatePart
 from .fold import Fold
@@ -38,14 +38,28 @@ class Judge:
         raise found
 
 
+class Refused(DataError):
+    """A record that is set aside: why, and the key that says it has signed it (None when the box does not open)."""
+
+    def __init__(self, reason: str, sender: bytes | None) -> None:
+        super().__init__(reason)
+        self.sender = sender
+
+
 class Entry(NamedTuple):
     """A record of the log, open, and the command in it."""
 
     number: int
     size: int  # octets, as a frame
-    opened: Opened
+    by_user: bool
+    body_hash: bytes
     fields: Fields
     octets: bytes
+
+
+def stranger(sender: bytes) -> str:
+    """Return why a record of a key that is neither the user's nor trusted is set aside."""
+    return f"signed by a key that is not trusted ({keys.short(sender)})"
 
 
 class Gates:
@@ -59,14 +73,12 @@ class Gates:
         self.touched: dict[bytes, None] = {}
 
     def fold(self, one: Frame) -> None:
-        """Do what the record of a frame says, or set it aside, and go on behind it."""
-        size = frame.HEADER_SIZE + len(one.record)
-        self.seen.size += size
+        """Do what the record of a frame says, or set it aside, and go on after it."""
+        self.seen.size += frame.HEADER_SIZE + len(one.record)
         try:
-            opened = record.open_with_any(self.own, one.record)
-            is_needed = self._do(Entry(one.number, size, opened, *self._decode(one.number, opened)))
-        except DataError as error:
-            aside.add(self.db, one.number, str(error))
+            is_needed = self._do(self._enter(one.number, one.record))
+        except Refused as refused:
+            aside.add(self.db, one.number, str(refused), refused.sender, one.record)
             is_needed = True
         if is_needed:
             checkpoint.note_record(self.db, one.number, one.record)
@@ -76,60 +88,93 @@ class Gates:
         """Note that records are lost: some may have been changes, so how each device goes on is not known."""
         self.db.execute("UPDATE device SET hash = ?", (UNKNOWN,))
 
-    def _decode(self, number: int, opened: Opened) -> tuple[Fields, bytes]:
-        """Return the command in a record. Raises DataError, and TooOld if the user has sent it with a newer cspool."""
+    # Who may say it
+
+    def _enter(self, number: int, sealed: bytes) -> Entry:
+        """Return the command in a record. Raises Refused.
+
+        A record of a stranger ends here, sealed and deflated as it came. So it
+        costs its own size, whatever is in it.
+        """
         try:
-            return command.decode(opened.body, self.seen.spool)
+            box = record.open_box(self.own, sealed)
+        except DataError as error:
+            raise Refused(str(error), None) from None
+        by_user = box.sender == self.seen.user
+        if not by_user and not self.db.execute("SELECT 1 FROM trust WHERE key = ?", (box.sender,)).fetchone():
+            raise Refused(stranger(box.sender), box.sender)
+        return self._open(number, len(sealed), box, by_user)
+
+    def _open(self, number: int, size: int, box: Box, by_user: bool) -> Entry:
+        """Return the command in a box, within the limits of its sender. Raises Refused, and TooOld for the user's."""
+        try:
+            body = record.body_of(box, record.BODY_MAX if by_user else command.DELIVERY_MAX)
+            fields, octets = command.decode(body, self.seen.spool)
         except TooOld as error:
-            if opened.sender == self.seen.user:
+            if by_user:
                 raise TooOld(f"record {number}: {error}") from None
-            raise DataError(str(error)) from None
+            raise Refused(str(error), box.sender) from None
+        except DataError as error:
+            raise Refused(str(error), box.sender) from None
+        if not by_user and fields["command"] != "deliver":
+            reason = f"a {fields['command']} by a key that is not the user's ({keys.short(box.sender)})"
+            raise Refused(reason, box.sender)
+        return Entry(number, frame.HEADER_SIZE + size, by_user, command.body_hash(body), fields, octets)
+
+    def _deliver_aside(self, sender: bytes) -> dict[bytes, None]:
+        """Deliver what is set aside of a host that is trusted now; return the ids of the messages.
+
+        Each record is delivered whole, or stays set aside for another reason.
+        """
+        touched: dict[bytes, None] = {}
+        for number in aside.numbers_of(self.db, sender):
+            sealed = aside.sealed(self.db, number) or b""
+            try:
+                entry = self._open(number, len(sealed), record.open_box(self.own, sealed), by_user=False)
+            except Refused as refused:
+                aside.add(self.db, number, str(refused), sender, sealed)
+                continue
+            aside.remove(self.db, [number])
+            fold = Fold(self.db, number)
+            fold.deliver(entry.fields, entry.octets)
+            touched.update(fold.touched)
+        return touched
 
     def _do(self, entry: Entry) -> bool:
-        """Do what a record says; return whether the fold may need it later: it holds a message, or is set aside.
+        """Do a command; return whether the fold may need its record later, which it does if it holds a message.
 
-        Raises DataError, before it has done anything, for a record that is to be set aside.
+        Raises Refused before anything is done.
         """
-        kind = entry.fields["command"]
-        if kind == "deliver":
-            self._deliver(entry)
-        elif entry.opened.sender != self.seen.user:
-            raise DataError(f"a {kind} by a key that is not the user's ({keys.short(entry.opened.sender)})")
-        elif kind == "change":
-            self._change(entry)
-        elif kind == "checkpoint-part":
-            body_hash = command.body_hash(entry.opened.body)
-            checkpoint.add_part(self.db, StatePart(entry.number, body_hash, entry.size, None))
-            return False
-        elif kind == "checkpoint":
-            self._checkpoint(entry)
+        try:
+            match entry.fields["command"]:
+                case "deliver":
+                    fold = Fold(self.db, entry.number)
+                    fold.deliver(entry.fields, entry.octets, entry.fields["flags"] if entry.by_user else ())
+                    self.touched.update(fold.touched)
+                case "change":
+                    self._change(entry)
+                case "checkpoint-part":
+                    checkpoint.add_part(self.db, StatePart(entry.number, entry.body_hash, entry.size, None))
+                    return False
+                case "checkpoint":
+                    self._checkpoint(entry)
+        except DataError as error:
+            raise Refused(str(error), self.seen.user) from None
         return bool(entry.octets)
-
-    def _deliver(self, entry: Entry) -> None:
-        number, _, opened, fields, octets = entry
-        by_user = opened.sender == self.seen.user
-        if by_user or self.db.execute("SELECT 1 FROM trust WHERE key = ?", (opened.sender,)).fetchone():
-            layer = Fold(self.db, number)
-            layer.deliver(fields, octets, fields["flags"] if by_user else ())
-            self.touched.update(layer.touched)
-        else:
-            reason = f"delivered by a key that is not trusted ({keys.short(opened.sender)})"
-            aside.add(self.db, number, reason, opened)
 
     # Changes
 
     def _change(self, entry: Entry) -> None:
-        number, _, opened, fields, octets = entry
-        if not self._continues(number, fields):
+        fields = entry.fields
+        if not self._continues(entry.number, fields):
             return
-        self._check_user_key(number, fields)
-        layer = Fold(self.db, number)
-        layer.perform(fields["changes"], octets)
-        self.touched.update(layer.touched)
-        body_hash = command.body_hash(opened.body)
-        row = (fields["device"], fields["counter"], body_hash)
+        self._check_user_key(entry.number, fields)
+        fold = Fold(self.db, entry.number, self._deliver_aside)
+        fold.perform(fields["changes"], entry.octets)
+        self.touched.update(fold.touched)
+        row = (fields["device"], fields["counter"], entry.body_hash)
         self.db.execute("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", row)
-        outbox.confirm(self.db, fields["device"], body_hash)
+        outbox.confirm(self.db, fields["device"], entry.body_hash)
         self.seen.read_user(self.own)
 
     def _continues(self, number: int, fields: Fields) -> bool:
@@ -157,11 +202,18 @@ class Gates:
             self.judge.change(Contradiction(text))
 
     def _check_user_key(self, number: int, fields: Fields) -> None:
-        """Stop before a change of the user key to one that we do not have: we could read nothing behind it."""
-        signs = {key.public.sign for key in self.own}
+        """Check that we have the key that a change makes the user's: without it we could read nothing after it.
+
+        Raises BadConfig when we do not, and DataError when the halves are not those of one key.
+        """
+        boxes = {key.public.sign: key.public.box for key in self.own}
         for change in fields["changes"]:
-            if change["do"] == "user-key" and change["sign"] not in signs:
+            if change["do"] != "user-key":
+                continue
+            if change["sign"] not in boxes:
                 raise BadConfig(f"record {number} makes {keys.short(change['sign'])} the key of the user: we need it")
+            if change["box"] != boxes[change["sign"]]:
+                raise DataError("change with a user-key whose halves are not of one key")
 
     # Checkpoints
 
@@ -179,8 +231,8 @@ class Gates:
         Raises DataError where it stands for another place in the log.
         """
         stated = fields["number"]
-        expected = list(zip(range(stated + 1, number), fields["parts"], strict=False))
-        if checkpoint.parts(self.db, stated) != expected or len(expected) != len(fields["parts"]):
+        expected = list(enumerate(fields["parts"], stated + 1))
+        if number != stated + 1 + len(expected) or checkpoint.parts(self.db, stated) != expected:
             raise DataError("a checkpoint for another place in the log")
         if self.seen.chain_at(stated) not in (None, fields["chain"]):
             text = f"the checkpoint in record {number} is of another log than has been seen"

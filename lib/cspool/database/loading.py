@@ -23,11 +23,13 @@ from ..spool.files import Head
 from . import aside, checkpoint, content, outbox, schema, seen
 from .checkpoint import StatePart, StateRow
 from .fold import Fold
+from .gates import stranger
 from .outbox import LastChange
 from .seen import Seen
 
 ASIDE = -1  # stands for the offset of a message, in a record that is set aside
 BATCH = 10_000  # messages whose view is made at a time
+MISSING = "SELECT 1 FROM kept WHERE number = ? AND content IS NULL"
 
 
 class Loading:
@@ -88,7 +90,7 @@ class Loading:
 
     def _open_part(self, one: Frame, kind: str) -> tuple[Opened, Fields, bytes]:
         try:
-            opened = record.open_with_any(self.own, one.record)
+            opened = record.open_with(self.own, one.record)
             fields, octets = command.decode(opened.body, self.log.spool)
             if fields["command"] != kind:
                 raise DataError(f"a {fields['command']}")
@@ -173,9 +175,9 @@ class Loading:
         # What a trust has delivered meanwhile may be here, set aside.
         lacking = "SELECT number FROM kept WHERE content IS NULL"
         for (number,) in self.db.execute(f"SELECT number FROM aside WHERE number IN ({lacking})").fetchall():
-            body = aside.body(self.db, number)
-            if body is not None:
-                self._store(number, *command.decode(body))
+            sealed = aside.sealed(self.db, number)
+            if sealed is not None:
+                self._open_kept(number, sealed)
         known = f"number IN (SELECT number FROM record) AND number NOT IN ({lacking})"
         self.db.execute(f"DELETE FROM wanted WHERE {known}")
 
@@ -185,26 +187,37 @@ class Loading:
             return  # it is here, or not needed
         if frame.record_hash(one.record) != wanted[0]:
             raise Contradiction(f"record {one.number} is not the one that {self.name} keeps")
-        reason, held = "a change that had no effect", None
-        try:
-            opened = record.open_with_any(self.own, one.record)
-            fields, octets = command.decode(opened.body, self.log.spool)
-            if fields["command"] == "deliver":
-                reason = f"delivered by a key that is not trusted ({keys.short(opened.sender)})"
-                held = opened
-            self._store(one.number, fields, octets)
-        except DataError as error:
-            reason = str(error)
         if self.db.execute("SELECT 1 FROM kept WHERE number = ? AND offset = ?", (one.number, ASIDE)).fetchone():
-            aside.add(self.db, one.number, reason, held)
+            self._set_aside(one.number, one.record)
             self._found(one.number, ASIDE, 0)
-        if self.db.execute("SELECT 1 FROM kept WHERE number = ? AND content IS NULL", (one.number,)).fetchone():
-            # The user's key has signed for this record, so a machine with the user's keys could read it.
-            raise BadConfig(f"record {one.number}, which {self.name} keeps: {reason}: is an old key missing?")
+        if self.db.execute(MISSING, (one.number,)).fetchone():
+            reason = self._open_kept(one.number, one.record) or "it does not hold the message"
+            if self.db.execute(MISSING, (one.number,)).fetchone():
+                # The user's key has signed for this record, so a machine with the user's keys could read it.
+                raise BadConfig(f"record {one.number}, which {self.name} keeps: {reason}: is an old key missing?")
         checkpoint.note_record(self.db, one.number, one.record)
         self.db.execute("DELETE FROM wanted WHERE number = ?", (one.number,))
         self.db.execute("UPDATE cursor SET loaded = ?", (one.number,))
         self.reached = one.number
+
+    def _set_aside(self, number: int, sealed: bytes) -> None:
+        """Set a record aside that the state has set aside, without looking into it."""
+        try:
+            sender = record.open_box(self.own, sealed).sender
+        except DataError as error:
+            aside.add(self.db, number, str(error), None, sealed)
+            return
+        own = any(sender == key.public.sign for key in self.own)
+        aside.add(self.db, number, "a change that had no effect" if own else stranger(sender), sender, sealed)
+
+    def _open_kept(self, number: int, sealed: bytes) -> str | None:
+        """Store the messages of a record that the state needs; return why that is not possible."""
+        try:
+            opened = record.open_with(self.own, sealed)
+            self._store(number, *command.decode(opened.body, self.log.spool))
+        except DataError as error:
+            return str(error)
+        return None
 
     def _store(self, number: int, fields: Fields, octets: bytes) -> None:
         """Store the messages of a record that are lacking."""

@@ -152,14 +152,13 @@ class Replay:
 
     def _report(self) -> None:
         """Complain of what is still set aside, and of what is lost. A trust may come long after a delivery."""
-        lines = {
-            one.number: (one.number, f"is set aside: {one.reason}") for one in aside.list_all(self.db, self.reported)
-        }
+        lines = [(kind.first, aside.describe(kind)) for kind in aside.kinds(self.db, self.reported)]
         for gap in seen.lost(self.db, self.reported):
-            lines[gap.first] = (gap.last, "lost by the spool before it could be read")
-        for first, (last, what) in sorted(lines.items()):
-            self.complain(f"{frame.records(first, last)} {what}")
-            self.reported = last
+            what = "lost by the spool before it could be read"
+            lines.append((gap.first, f"{frame.records(gap.first, gap.last)} {what}"))
+        for _, line in sorted(lines):
+            self.complain(line)
+        self.reported = max(self.reported, self.seen.number)
 
     # A batch: a head, and the frames that it speaks of
 

@@ -45,9 +45,9 @@ CREATE TABLE history (number INTEGER PRIMARY KEY, chain BLOB NOT NULL);
 -- The rest of the fold: who may deliver, and where each device's line stands.
 CREATE TABLE trust (key BLOB PRIMARY KEY, comment TEXT NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE device (id BLOB PRIMARY KEY, counter INTEGER NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
--- Records set aside. The body is kept of what a later trust would deliver.
-CREATE TABLE aside (number INTEGER PRIMARY KEY, reason TEXT NOT NULL, sender BLOB, body BLOB);
-CREATE INDEX aside_sender ON aside (sender, number) WHERE body IS NOT NULL;
+-- Records set aside, sealed as they came if a trust of their sender may still deliver them.
+CREATE TABLE aside (number INTEGER PRIMARY KEY, reason TEXT NOT NULL, sender BLOB, sealed BLOB);
+CREATE INDEX aside_sender ON aside (sender, number) WHERE sender IS NOT NULL;
 -- Records that the spool has lost before they could be applied.
 CREATE TABLE lost (number INTEGER PRIMARY KEY, last INTEGER NOT NULL, noticed INTEGER NOT NULL);
 -- What the spool has shown that contradicts what had been applied: when, what, and its head.
