@@ -14,7 +14,7 @@ ok "really none" test ! -e none
 expect "a directory that is no spool" 75 '' 'cspool-append: .: no spool here *' pipe 'cspool-append . <stream'
 expect "no octet, not even an end frame" 75 '' 'cspool-append: standard input: empty: *' pipe 'cspool-append spool </dev/null'
 expect "standard input closed" 75 '' 'cspool-append: standard input: empty: *' pipe 'cspool-append spool <&-'
-expect "no stream" 65 '' 'cspool-append: standard input: *no cspool stream*' \
+expect "no stream" 65 '' 'cspool-append: standard input: text where a stream must begin: *' \
 	pipe 'yes no | head -c 5000 | cspool-append spool'
 expect "a length that nobody would send" 65 '' 'cspool-append: *4294967295 octets, more than the limit *' \
 	pipe 'head -c 100 /dev/zero | tr "\0" "\377" | cspool-append spool'
@@ -55,13 +55,13 @@ ln -s "$PWD/moved" "$log"
 expect "a segment that is a link" 75 '' "cspool-append: $log: *" pipe 'cspool-append broken <stream'
 # Whoever owns the directory may put anything there, and another user's server must neither follow it nor wait for it.
 echo secret >outside
-for name in format head segments.1 lock head.new 00000000000000000001.0.log; do
+for name in format head segments.1 lock head.next.new 00000000000000000001.0.log; do
 	for kind in "ln -s $PWD/outside" mkfifo; do
 		rm -rf broken && cp -R spool broken
 		rm -f "broken/$name"
 		$kind "broken/$name"
 		expect "$name made with ${kind%% *}" 75 '' "cspool-append: broken*" timeout 10 sh -c 'cspool-append broken <stream'
-		[ "$name" = lock ] || [ "$name" = head.new ] ||
+		[ "$name" = lock ] || [ "$name" = head.next.new ] ||
 			expect "nor for a reader" 66 '' "cspool-fetch: broken/$name: not a plain file" timeout 10 sh -c 'cspool-fetch --after=0 broken >/dev/null'
 	done
 done
@@ -115,5 +115,40 @@ is "$(sed -n 's/^next //p' many/head)" 13 "twelve appends at once are twelve rec
 # A long stream waits on disk, not in memory, and is one append.
 expect "twenty megabytes" 0 '' '' pipe 'head -c 20000000 /dev/urandom | cspool-seal --from=key --to=key.pub | cspool-append many'
 is "$(sed -n 's/^next //p' many/head)" 14 "are a record"
+
+# Who says that it is on disk.
+rm -rf spool && cspool-mkspool spool
+expect "an acknowledgement" 0 "cspool-appended 1 $(python3 -c 'import hashlib; print(hashlib.blake2b(open("stream", "rb").read(), digest_size=32).hexdigest())')" '' \
+	pipe 'cspool-append --ack spool <stream'
+expect "that nobody can take" 75 '' 'cspool-append: no space left on device' pipe 'cspool-append --ack spool <stream >/dev/full'
+
+# Modes are those of format, whatever the umask of the writer.
+rm -rf modes && cspool-mkspool modes && chmod 640 modes/format && chmod 2750 modes
+(umask 077 && cspool-append modes <stream)
+(umask 0 && cspool-append modes <large)
+is "$(stat -c %a modes/head modes/*.log | sort -u | xargs)" 640 "files that others may read stay so under umask 077"
+is "$(stat -c %a modes/lock)" 600 "only the owner can lock"
+if [ "$(id -u)" -eq 0 ]; then
+	chown -R nobody modes
+	cspool-append modes <stream
+	is "$(stat -c %U modes/head modes/*.log | sort -u)" nobody "what root appends belongs to the owner of the spool"
+	chown root modes/*.log && chmod 640 modes/*.log
+	last=$(sed -n 's/^segment \([^ ]*\) .*/\1/p' modes/head)
+	expect "a last segment of another user's" 0 '' '' pipe 'chmod go+rx . ; setpriv --reuid=nobody --clear-groups cspool-append modes <stream'
+	ok "is closed" grep -q "^$last [0-9]" modes/segments."$(sed -n 's/^segments \([0-9]*\) .*/\1/p' modes/head)"
+fi
+
+# No more waits in TMPDIR than may be appended.
+mkdir waiting
+cat >endless.py <<EOF
+import sys
+sys.path.insert(0, "$top/lib")
+from cspool import frame
+for _ in range(100):
+    sys.stdout.buffer.write(frame.encode(bytes(1 << 20)))
+EOF
+expect "a stream longer than the quota" 75 '' 'cspool-append: spool: over its quota: *' \
+	sh -c 'python3 endless.py 2>cut | TMPDIR=$PWD/waiting cspool-append --max-bytes=1000000 spool'
+ok "is refused before it has come" grep -q BrokenPipe cut
 
 done_testing

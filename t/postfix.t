@@ -80,7 +80,7 @@ as alice 'rmdir spool && mv back spool'
 is "$(subjects alice)" "one away keyless full denied" "each once"
 
 # Plus addresses
-as alice "echo '\"|cspool-seal \${EXTENSION:+--mailbox=\$EXTENSION} | ssh spool cspool-append || exit 75\"' >.forward"
+as alice "echo '\"|cspool-seal \${EXTENSION:+--mailbox=\$EXTENSION} | cspool-append spool: || exit 75\"' >.forward"
 mail plus alice+lists@example.org
 ok "a plus address" await has alice plus lists
 mail plain
@@ -88,7 +88,7 @@ ok "and one without" await has alice plain
 
 # mailbox_command: for all users of the machine that have no .forward
 as alice 'rm .forward'
-postconf -e 'mailbox_command = cspool-seal ${EXTENSION:+--mailbox=$EXTENSION} | ssh spool cspool-append || exit 75'
+postconf -e 'mailbox_command = cspool-seal ${EXTENSION:+--mailbox=$EXTENSION} | cspool-append spool: || exit 75'
 postfix reload 2>/dev/null
 mail command
 ok "arrives by mailbox_command" await has alice command

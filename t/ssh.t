@@ -46,6 +46,34 @@ expect "no server there" 75 '' 'cspool-append: spoolhost: cannot be reached' \
 other_ssh 'echo "the dog ate it" >&2; exit 255'
 expect "something else" 75 '' 'cspool-append: spoolhost: ssh failed: the dog ate it' \
 	on mailhost pipe "PATH=$scratch/other:\$PATH; $mail"
+# Status 0 is no acknowledgement.
+for answer in 'exit 0' 'echo Welcome; exit 0' 'cat >/dev/null' 'cat >/dev/null; echo cspool-appended 1 00' \
+	"cat >/dev/null; echo 'cspool-appended 1 $(printf %064d 0)'"; do
+	other_ssh "$answer"
+	expect "a far end that says: $answer" 75 '' \
+		'cspool-append: spoolhost: it has not said that the records are on its disk, *' \
+		on mailhost pipe "PATH=$scratch/other:\$PATH; $mail"
+done
+other_ssh "echo Welcome; exec $scratch/bin/ssh \"\$@\""
+expect "a notice before the acknowledgement" 0 '' '' on mailhost pipe "PATH=$scratch/other:\$PATH; echo noticed | cspool-seal | cspool-append"
+expect "a notice before a stream" 65 '' "cspool-apply: standard input: text where a stream must begin: 'Welcome' (of a .bashrc or a motd?)" \
+	on laptop pipe "PATH=$scratch/other:\$PATH; cspool-fetch | cspool-apply"
+expect "the plain form" 0 '' '' on mailhost pipe \
+	"echo plain | cspool-seal | ssh spoolhost cspool-append --ack $HOME/spool | grep -q '^cspool-appended 1 ' || exit 75"
+
+# A host that takes the connection and says nothing. The user's own limits count before ours.
+port_silent=$(free_port)
+python3 -c "
+import socket, time
+server = socket.create_server(('127.0.0.1', $port_silent))
+open('silent', 'w').close()
+kept = [server.accept() for _ in range(2)]
+time.sleep(600)" &
+pids="$pids $!"
+await test -e silent
+cp ssh/config ssh/config.safe
+printf 'Host silent\nHostName 127.0.0.1\nPort %s\nConnectTimeout 1\n' "$port_silent" >>ssh/config
+expect "a silent host" 75 '' 'cspool-append: silent: cannot be reached' on mailhost pipe "$mail silent:spool"
 mkdir few
 printf '#!/bin/sh\nexec %s "$@"\n' "$(command -v python3)" >few/python3
 chmod +x few/python3
@@ -68,7 +96,7 @@ is "$cuts" 5 "a stream cut off is refused at the far end with 75"
 is "$(cat "$HOME/spool/head")" "$head" "the spool is as it was"
 for _ in 1 2; do on mailhost pipe 'cspool-seal <message | cspool-append'; done
 on laptop pipe 'cspool-fetch | cspool-apply'
-is "$(on laptop count_messages)" 3 "tried again, and again, it is delivered once"
+is "$(on laptop count_messages)" 5 "tried again, and again, it is delivered once"
 cat >bin/cut-off <<'EOF'
 #!/bin/sh
 ssh "$@" | head -c 3000

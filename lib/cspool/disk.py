@@ -3,31 +3,52 @@
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import BinaryIO
 
 from .errors import CannotCreate, reason
 
 
-def create(path: str, text: bytes, mode: int) -> None:
-    """Create a file with these octets. Raises CannotCreate when `path` exists or cannot be created."""
+def create(path: str, text: bytes, mode: int, like: str | None = None) -> None:
+    """Create a file with these octets; `like` is as for `replace`.
+
+    Raises CannotCreate when `path` exists or cannot be created.
+    """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except OSError as error:
         raise CannotCreate(f"{path}: {reason(error)}") from None
     try:
-        _write(fd, path, text)
+        _write(fd, path, text, like)
         sync_directory(os.path.dirname(path) or ".")
     except BaseException:
         os.unlink(path)
         raise
 
 
-def replace(path: str, text: bytes) -> None:
-    """Replace a file atomically: after a power cut it is either the old or the new one."""
+def replace(path: str, text: bytes, like: str | None = None) -> None:
+    """Replace a file atomically: after a power cut it is either the old or the new one.
+
+    The new one has mode, group and, if we are root, owner of the file `like`:
+    they must not depend on who writes, or on the umask.
+    """
     new = path + ".new"
-    _write(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666), new, text)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    _write(fd, new, text, like)
     os.rename(new, path)
     sync_directory(os.path.dirname(path) or ".")
+
+
+def imitate(fd: int, like: str) -> None:
+    """Give an open file that we own the mode, the group and, if we are root, the owner of the file `like`."""
+    model, own = os.stat(like), os.fstat(fd)
+    if os.geteuid() == 0:
+        os.fchown(fd, model.st_uid, model.st_gid)
+    elif own.st_gid != model.st_gid:
+        with suppress(PermissionError):  # a group that we are not in
+            os.fchown(fd, -1, model.st_gid)
+    if own.st_uid in (os.geteuid(), 0):
+        os.fchmod(fd, model.st_mode & 0o666)
 
 
 def replace_private(path: str, text: bytes) -> None:
@@ -68,9 +89,11 @@ def sync(fd: int, path: str) -> None:
         raise
 
 
-def _write(fd: int, path: str, text: bytes) -> None:
+def _write(fd: int, path: str, text: bytes, like: str | None = None) -> None:
     """Write a whole file, sync and close it."""
     try:
+        if like:
+            imitate(fd, like)
         write(fd, text, path)
         sync(fd, path)
     finally:

@@ -131,6 +131,9 @@ def read(stream: Stream, name: str = "standard input", limit: int = LIMIT) -> It
         if len(header) < HEADER_SIZE:
             raise _cut(name, count)
         length, crc, number, chain = HEADER.unpack(header)
+        if length > limit and not count and header[:4].isascii():
+            line = header.decode("ascii", "replace").split("\n")[0].strip()
+            raise DataError(f"{name}: text where a stream must begin: {line!r} (of a .bashrc or a motd?)")
         if length > limit:
             raise DataError(
                 f"{name}: frame {count + 1}: {length} octets, more than the limit of {limit} (or no cspool stream)"

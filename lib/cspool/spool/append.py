@@ -11,13 +11,17 @@ change only when `head` is replaced, by one rename.
 import fcntl
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from .. import disk, frame
-from ..errors import CannotCreate, OverQuota, TryAgain, reason
+from ..errors import CannotCreate, DataError, OverQuota, TryAgain, reason
+from .batch import Room
 from .files import Head, Header, Reader, Segment, SpoolDirectory, digest
 
+LOCK_WAIT = 60.0  # seconds until a mail server had better try again
+LOCK_LOOK = 0.01  # seconds between two looks at the lock
 ROTATE = 16 << 20  # octets at which a segment is full
 LIST = re.compile(r"segments\.(\d{1,19})")  # names of the files of a spool
 LOG = re.compile(r"\d{20}\.\d{1,9}\.log")
@@ -34,7 +38,7 @@ def create(path: str) -> None:
         disk.replace(f"{path}/segments.0", b"")
         head = Head(spool_id, 1, frame.first_chain(spool_id), 1, "-", 0, 0, digest(b""))
         disk.replace(f"{path}/head", head.text())
-        os.close(os.open(os.path.join(path, "lock"), os.O_CREAT | os.O_WRONLY, 0o666))
+        os.close(os.open(os.path.join(path, "lock"), os.O_CREAT | os.O_WRONLY, 0o600))
         # Last, since a directory with this file is a spool.
         disk.replace(f"{path}/format", f"cspool-spool 1 {spool_id.hex()}\n".encode())
         disk.sync_directory(os.path.dirname(os.path.abspath(path)))
@@ -53,6 +57,24 @@ class Spool:
         self.reader = Reader(self.files)
         self.path = path
 
+    def room(self, most: int | None) -> Room:
+        """Return how much a stream may bring, so that no more of it is kept waiting than can be appended.
+
+        The log may become `most` octets long (None for no quota). Raises
+        TryAgain for a damaged spool, and OSError.
+        """
+        status = os.statvfs(self.path)
+        free = Room(status.f_bavail * status.f_frsize, TryAgain(f"{self.path}: no space left on device"))
+        if most is None:
+            return free
+        head = self.reader.head()
+        try:
+            used = _used(head, self.reader.segments(head))
+        except FileNotFoundError:  # appends came in between; `append` looks again
+            used = 0
+        text = f"{self.path}: over its quota: {used} octets of {most}, and more than {max(0, most - used)} were to come"
+        return min(free, Room(max(0, most - used), OverQuota(text)), key=lambda room: room.size)
+
     def append(self, records: Iterable[bytes], size: int = 0, most: int | None = None, rotate: int = ROTATE) -> None:
         """Append records, in order, and return once they are on disk.
 
@@ -67,7 +89,7 @@ class Spool:
                 raise TryAgain(f"{self.path}: head and format name different spools")
             try:
                 segments = self.reader.segments(head)
-                used = sum(segment.length or 0 for segment in segments) + head.length
+                used = _used(head, segments)
                 if most is not None and used + size > most:
                     raise OverQuota(f"{self.path}: over its quota: {used} octets of {most}, and {size} were to come")
                 log = Writer(self.path, head, segments, rotate)
@@ -81,12 +103,30 @@ class Spool:
                 log.close()
 
 
+def _used(head: Head, segments: list[Segment]) -> int:
+    return sum(segment.length or 0 for segment in segments) + head.length
+
+
 @contextmanager
 def locked(path: str) -> Iterator[None]:
-    """Hold the lock of the spool at `path`, so that no other process appends or compacts."""
-    lock = os.open(os.path.join(path, "lock"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    """Hold the lock of the spool at `path`, so that no other process appends or compacts.
+
+    An append that a power cut has interrupted between its two names is ended
+    first. Raises TryAgain when another process holds the lock for LOCK_WAIT
+    seconds, and OSError.
+    """
+    lock = os.open(os.path.join(path, "lock"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        end = time.monotonic() + LOCK_WAIT
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise TryAgain(f"{path}/lock: held by another process for {LOCK_WAIT:.0f} seconds") from None
+                time.sleep(LOCK_LOOK)
+        _finish_head(path)
         yield
     finally:
         os.close(lock)
@@ -97,7 +137,7 @@ def new_segment(path: str, header: Header, frames: int, octets: bytes) -> Segmen
     names = [name for name in os.listdir(path) if LOG.fullmatch(name) and int(name[:20]) == header.first]
     header = header._replace(generation=1 + max(map(generation, names), default=-1))
     name, text = f"{header.first:020}.{header.generation}.log", header.text()
-    disk.create(os.path.join(path, name), text + octets, 0o666)
+    disk.create(os.path.join(path, name), text + octets, 0o666, _format(path))
     return Segment(name, frames, len(text) + len(octets))
 
 
@@ -111,17 +151,56 @@ def write_list(path: str, head: Head, segments: list[Segment]) -> Head:
     listing = "".join(segment.line() for segment in segments).encode()
     if digest(listing) != head.digest:
         head = head._replace(list=head.list + 1, digest=digest(listing))
-        disk.replace(os.path.join(path, f"segments.{head.list}"), listing)
+        disk.replace(os.path.join(path, f"segments.{head.list}"), listing, _format(path))
     return head
 
 
-def write_head(path: str, head: Head, before: Head) -> None:
-    """Replace the head `before` by `head`, which readers then see. All that it names must be on disk."""
-    disk.replace(os.path.join(path, "head"), head.text())
-    if head.list > before.list > 0:
+def write_head(path: str, head: Head, before: Head | None) -> None:
+    """Replace the head `before` by `head`, which readers then see. All that it names must be on disk.
+
+    It is on disk as `head.next` before any reader sees it as `head`: what a
+    reader has seen, a power cut cannot take back (see `_finish_head`).
+    """
+    disk.replace(os.path.join(path, "head.next"), head.text(), _format(path))
+    _show(path)
+    if before and head.list > before.list > 0:
         # The list that `before` names stays, for a reader that has just read that head.
         with suppress(OSError):  # the append is on disk, and an old list does no harm
             os.unlink(os.path.join(path, f"segments.{before.list - 1}"))
+
+
+def _show(path: str) -> None:
+    """Give the file `head.next`, which is on disk, the name `head` too."""
+    following, new, head = (os.path.join(path, name) for name in ("head.next", "head.new", "head"))
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(new)
+        os.link(following, new)
+    except OSError:  # a file system without hard links
+        with open(following, "rb") as file:
+            disk.replace(head, file.read(), _format(path))
+        return
+    os.rename(new, head)
+    disk.sync_directory(path)
+
+
+def _finish_head(path: str) -> None:
+    """Show the head that is on disk as `head.next` and that a power cut has kept from being `head`."""
+    try:
+        heads = []
+        for name in ("head", "head.next"):
+            with disk.open_plain(os.path.join(path, name)) as file:
+                heads.append(Head.parse(file.read(), name))
+    except (OSError, DataError):
+        return  # a new spool has no head.next; cspool-fsck looks at damage
+    head, following = heads
+    if head.spool == following.spool and (head.next, head.list) < (following.next, following.list):
+        _show(path)
+
+
+def _format(path: str) -> str:
+    """Return the file whose mode and owner those of the other files follow."""
+    return os.path.join(path, "format")
 
 
 class Writer:
@@ -141,17 +220,26 @@ class Writer:
         self.created: list[str] = []  # names of segments that no head names yet
         self.length = head.length  # octets of the last segment
         if segments:
-            fd = os.open(self._file(head.segment), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
-            size = os.fstat(fd).st_size
+            fd, size = self._open_last(head.segment)
             if size < head.length:
                 os.close(fd)
                 raise TryAgain(f"{self._file(head.segment)}: shorter than it was: the spool is damaged")
-            if size == head.length < rotate and head.next > head.checkpoint_end + 1 and not checkpoint:
+            if fd >= 0 and size == head.length < rotate and head.next > head.checkpoint_end + 1 and not checkpoint:
                 self.fd = fd
             else:
-                # It is full, or has unacknowledged octets after its end, or a checkpoint begins or ends there.
-                os.close(fd)
+                # It is another user's, or full, or has unacknowledged octets after its end, or a checkpoint begins or
+                # ends there.
+                if fd >= 0:
+                    os.close(fd)
                 self._close_segment()
+
+    def _open_last(self, name: str) -> tuple[int, int]:
+        """Return a descriptor and the size of the last segment; -1 for the first where it is not ours to write to."""
+        try:
+            fd = os.open(self._file(name), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except PermissionError:
+            return -1, os.stat(self._file(name), follow_symlinks=False).st_size
+        return fd, os.fstat(fd).st_size
 
     def write(self, record: bytes) -> None:
         if self.fd < 0 or self.length >= self.rotate:
@@ -198,6 +286,7 @@ class Writer:
             except FileExistsError:
                 continue  # left by an append that was killed; no head names it
         self.created.append(name)
+        disk.imitate(self.fd, _format(self.path))
         self.length = 0
         self.segments.append(Segment(name, None, None))
         checkpoint = self.checkpoint if self.next == self.before.next else 0

@@ -4,14 +4,44 @@ Only its end frame tells a complete stream from one whose writer has died. So
 the whole stream is read before anything is done with its records.
 """
 
+import hashlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, NamedTuple
 
 from .. import frame
-from ..errors import DataError
+from ..errors import DataError, Failure
 
 IN_MEMORY = 16 << 20  # octets; more records than that are kept in a temporary file
 OVERHEAD = 128  # octets of memory that a record takes beside its own
+
+
+class Room(NamedTuple):
+    """How many octets of frames may come, and the error for a stream that brings more."""
+
+    size: int
+    refusal: Failure
+
+
+class Digesting:
+    """A stream that is read through this, and the BLAKE2b-256 of its octets as far as it has been read."""
+
+    def __init__(self, stream: frame.Stream) -> None:
+        self.stream = stream
+        self.digest = hashlib.blake2b(digest_size=32)
+
+    def read(self, length: int, /) -> bytes:
+        octets = self.stream.read(length)
+        self.digest.update(octets)
+        return octets
+
+
+def acknowledgement(count: int, digest: bytes) -> bytes:
+    """Return the line in which the party that has a stream of `count` records on its disk says so.
+
+    `digest` is the BLAKE2b-256 of the stream. No notice of a login shell and
+    no answer of another server is like it.
+    """
+    return f"cspool-appended {count} {digest.hex()}\n".encode()
 
 
 class Records:
@@ -21,11 +51,19 @@ class Records:
     records, `octets` their size as frames.
     """
 
-    def __init__(self, stream: frame.Stream, name: str = "standard input", with_keep: bool = False) -> None:
+    def __init__(
+        self,
+        stream: frame.Stream,
+        name: str = "standard input",
+        with_keep: bool = False,
+        room: Room | None = None,
+    ) -> None:
         """Read a stream to its end. Raises as `frame.read`, and OSError.
 
-        A keep list is a DataError unless `with_keep` is set.
+        A keep list is a DataError unless `with_keep` is set. As soon as the
+        records need more than `room`, its refusal is raised.
         """
+        self._room = room
         self.keep: bytes | None = None
         self.count = 0
         self.size = 0
@@ -47,9 +85,16 @@ class Records:
                 yield self._file.read(frame.HEADER.unpack(header)[0])
         yield from self._waiting
 
+    def stream(self) -> Iterator[bytes]:
+        """Yield the octets of a stream of these records."""
+        yield from map(frame.encode, self)
+        yield frame.encode_end(self.count)
+
     def _add(self, record: bytes) -> None:
         self.count += 1
         self.size += frame.HEADER_SIZE + len(record)
+        if self._room and self.size > self._room.size:
+            raise self._room.refusal
         self._waiting.append(record)
         self._in_memory += len(record) + OVERHEAD
         if self._in_memory > IN_MEMORY:

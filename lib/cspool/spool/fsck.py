@@ -76,7 +76,7 @@ class SpoolCheck:
 
     # The small files
 
-    def _read(self, name: str) -> bytes:
+    def read(self, name: str) -> bytes:
         """Return a small file, or nothing where there is none that can be read."""
         with suppress(OSError), disk.open_plain(os.path.join(self.path, name)) as file:
             return file.read()
@@ -97,13 +97,13 @@ class SpoolCheck:
 
     def _read_head(self) -> Head | None:
         try:
-            return Head.parse(self._read("head"), "head")
+            return Head.parse(self.read("head"), "head")
         except DataError:
             self._say("head: missing or damaged")
             return None
 
     def _read_id(self) -> bytes:
-        words = self._read("format").decode("ascii", "replace").split()
+        words = self.read("format").decode("ascii", "replace").split()
         given = words[2] if words[:2] == ["cspool-spool", "1"] and len(words) == 3 else None
         if given and self.head and given != self.head.spool.hex() and self._all_segments_are_of(given):
             self._say("head: it is of another spool")
@@ -130,9 +130,9 @@ class SpoolCheck:
         if self.head:
             name = f"segments.{self.head.list}"
             with suppress(DataError):
-                return parse_list(self._read(name), name, self.head.digest)
+                return parse_list(self.read(name), name, self.head.digest)
             with suppress(DataError):
-                newer = Head.parse(self._read("head"), "head")
+                newer = Head.parse(self.read("head"), "head")
                 if newer != self.head:  # appends came in between, and the list is gone
                     self.head = newer
                     return self._read_list()
@@ -145,7 +145,7 @@ class SpoolCheck:
         listed: dict[int, str] = {}
         for number in sorted((int(found[1]) for found in map(LIST.fullmatch, names) if found), reverse=True):
             with suppress(DataError):
-                old = [one.name for one in parse_list(self._read(f"segments.{number}"), "list")]
+                old = [one.name for one in parse_list(self.read(f"segments.{number}"), "list")]
                 if set(old) <= set(filter(LOG.fullmatch, names)):
                     listed = {int(name[:20]): name for name in old}
                     break
@@ -287,12 +287,14 @@ def repair(check: SpoolCheck) -> list[str]:
     number = 1 + max(int(old[1]) for old in map(LIST.fullmatch, ["segments.0", *os.listdir(path)]) if old)
     checkpoint = check.checkpoint if check.checkpoint.end < next_ else Checkpoint(0, 0)
     first = max([head.first if head else checkpoint.stated + 1, *(lost.stop for lost in check.lost)])
-    disk.replace(os.path.join(path, f"segments.{number}"), text)
+    form = f"cspool-spool 1 {check.id.hex()}\n".encode()
+    if check.read("format") != form:
+        disk.replace(os.path.join(path, "format"), form, path)
+    disk.replace(os.path.join(path, f"segments.{number}"), text, os.path.join(path, "format"))
     new = Head(
         check.id, next_, chain, first, segment.name, segment.length or 0, number, digest(text), *checkpoint
     )  # fmt: skip
-    disk.replace(os.path.join(path, "head"), new.text())
-    disk.replace(os.path.join(path, "format"), f"cspool-spool 1 {check.id.hex()}\n".encode())
+    append.write_head(path, new, None)
     names = [check.segments[index].name for index in sorted(check.damaged)]
     return [name for name in names if os.path.exists(os.path.join(path, name))]
 

@@ -13,11 +13,10 @@ import ssl
 import urllib.parse
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from itertools import chain
 
 from .. import __version__, frame
 from ..errors import BadConfig, DataError, TryAgain, UsageError, reason
-from .batch import Records
+from .batch import Records, acknowledgement
 
 TIMEOUT = 60  # seconds without an octet
 _PATH = re.compile(r"[!-~]*")  # all other characters must be %-encoded
@@ -109,7 +108,7 @@ class Web:
         digest, length = hashlib.blake2b(digest_size=32), records.size + frame.HEADER_SIZE
 
         def body() -> Iterator[bytes]:
-            for octets in chain(map(frame.encode, records), [frame.encode_end(records.count)]):
+            for octets in records.stream():
                 digest.update(octets)
                 yield octets
 
@@ -126,7 +125,7 @@ class Web:
         text = answer.reason
         if answer.headers.get_content_type() == "text/plain":
             text = said.decode("ascii", "replace").split("\n")[0]
-        if answer.status == 200 and said == f"cspool-appended {records.count} {digest.hexdigest()}\n".encode():
+        if answer.status == 200 and said == acknowledgement(records.count, digest.digest()):
             return
         if answer.status == 400:
             raise DataError(f"{self.where}: the server refuses the stream: {text}")
