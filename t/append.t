@@ -55,13 +55,13 @@ ln -s "$PWD/moved" "$log"
 expect "a segment that is a link" 75 '' "cspool-append: $log: *" pipe 'cspool-append broken <stream'
 # Whoever owns the directory may put anything there, and another user's server must neither follow it nor wait for it.
 echo secret >outside
-for name in format head segments.1 lock head.next.new 00000000000000000001.0.log; do
+for name in format head segments.1 lock head.next.new head.new 00000000000000000001.0.log; do
 	for kind in "ln -s $PWD/outside" mkfifo; do
 		rm -rf broken && cp -R spool broken
 		rm -f "broken/$name"
 		$kind "broken/$name"
 		expect "$name made with ${kind%% *}" 75 '' "cspool-append: broken*" timeout 10 sh -c 'cspool-append broken <stream'
-		[ "$name" = lock ] || [ "$name" = head.next.new ] ||
+		[ "$name" = lock ] || [ "${name##*.}" = new ] ||
 			expect "nor for a reader" 66 '' "cspool-fetch: broken/$name: not a plain file" timeout 10 sh -c 'cspool-fetch --after=0 broken >/dev/null'
 	done
 done

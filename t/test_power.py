@@ -27,12 +27,12 @@ class Disk:
         self.fail_at, self.error = None, 0
         self.open = {}  # by descriptor: the file, as a number that it keeps when it is renamed
         self.names = {}
-        for name in ("open", "write", "fdatasync", "fsync", "link", "rename", "unlink", "mkdir", "close"):
+        for name in ("open", "write", "fdatasync", "fsync", "rename", "unlink", "mkdir", "close"):
             monkeypatch.setattr(os, name, self.wrapped(name, getattr(os, name)))
 
     def wrapped(self, name, function):
         def call(*args, **keywords):
-            if self.fail_at == len(self.steps) and name in ("open", "write", "fdatasync", "fsync", "link", "rename"):
+            if self.fail_at == len(self.steps) and name in ("open", "write", "fdatasync", "fsync", "rename"):
                 failing, self.fail_at = name != "open" or args[1] & os.O_CREAT, None
                 if failing:
                     raise OSError(self.error, os.strerror(self.error))
@@ -73,10 +73,6 @@ class Disk:
     def after_rename(self, _, old, new):
         self.names[self.own(new)] = self.names.pop(self.own(old))
         self.steps.append(("rename", self.own(old), self.own(new)))
-
-    def after_link(self, _, old, new):
-        self.names[self.own(new)] = self.names[self.own(old)]
-        self.steps.append(("link", self.own(old), self.own(new)))
 
     def after_unlink(self, _, path):
         del self.names[self.own(path)]
@@ -122,8 +118,6 @@ def changed(names, changes):
     for what, name, *value in changes:
         if what == "create":
             names[name] = value[0]
-        elif what == "link":
-            names[value[0]] = names[name]
         elif what == "rename":
             names[value[0]] = names.pop(name)
         else:

@@ -161,27 +161,12 @@ def write_head(path: str, head: Head, before: Head | None) -> None:
     It is on disk as `head.next` before any reader sees it as `head`: what a
     reader has seen, a power cut cannot take back (see `_finish_head`).
     """
-    disk.replace(os.path.join(path, "head.next"), head.text(), _format(path))
-    _show(path)
+    for name in ("head.next", "head"):
+        disk.replace(os.path.join(path, name), head.text(), _format(path))
     if before and head.list > before.list > 0:
         # The list that `before` names stays, for a reader that has just read that head.
         with suppress(OSError):  # the append is on disk, and an old list does no harm
             os.unlink(os.path.join(path, f"segments.{before.list - 1}"))
-
-
-def _show(path: str) -> None:
-    """Give the file `head.next`, which is on disk, the name `head` too."""
-    following, new, head = (os.path.join(path, name) for name in ("head.next", "head.new", "head"))
-    try:
-        with suppress(FileNotFoundError):
-            os.unlink(new)
-        os.link(following, new)
-    except OSError:  # a file system without hard links
-        with open(following, "rb") as file:
-            disk.replace(head, file.read(), _format(path))
-        return
-    os.rename(new, head)
-    disk.sync_directory(path)
 
 
 def _finish_head(path: str) -> None:
@@ -195,7 +180,7 @@ def _finish_head(path: str) -> None:
         return  # a new spool has no head.next; cspool-fsck looks at damage
     head, following = heads
     if head.spool == following.spool and (head.next, head.list) < (following.next, following.list):
-        _show(path)
+        disk.replace(os.path.join(path, "head"), following.text(), _format(path))
 
 
 def _format(path: str) -> str:
