@@ -38,7 +38,7 @@ expect "twice is once" 0 "Now cspool-sync. *" '' on laptop cspool-rekey "$HOME/n
 on laptop flag '\Flagged'
 expect "and is sent" 0 '' '' on laptop cspool-sync
 is "$(on laptop subjects)" "before one two" "old mail is readable"
-is "$(stat -c %a "$HOME/laptop/key" "$HOME/laptop/old-keys" | xargs)" "600 600" "keys are for their owner"
+is "$(stat -c %a "$HOME/laptop/key" | xargs)" "600" "keys are for their owner"
 cp "$HOME/laptop/key.pub" "$HOME/mailhost/recipient"
 send three
 expect "mail is sealed to the new one" 0 '' '' on laptop cspool-sync
@@ -47,7 +47,7 @@ is "$(on laptop subjects)" "before one three two" "and readable"
 expect "a machine without the new key stops" 78 '' 'cspool-apply: record * makes * the key of the user: we need it' on desktop cspool-sync
 ok "and keeps what it has" on desktop has_flag Offline
 is "$(on desktop subjects)" "before one two" "and its mail"
-cp "$HOME/laptop/key" "$HOME/laptop/key.pub" "$HOME/laptop/old-keys" "$HOME/desktop"
+cp "$HOME/laptop/key" "$HOME/laptop/key.pub" "$HOME/desktop"
 expect "with it, all goes on, but for what was sent without" 65 '' '*set aside: signed by a key that is not trusted*' both
 for home in laptop desktop; do
 	ok "flags of both, on $home" on $home has_flag 'Offline.*Flagged\|Flagged.*Offline'
@@ -65,10 +65,8 @@ is $? 1 "no flag of it"
 expect "it reads nothing new" 78 '' '*we need it' on stolen cspool-sync
 is "$(on stolen subjects)" "before one two" "only what it had"
 
-# A new machine gets both keys.
-expect "a new machine with the new key alone" 0 '*' '*set aside*' on halfway cspool-setup --key="$HOME/laptop/key" "$spool"
-expect "and with the old ones" 0 '*' '*set aside*' \
-	on tablet cspool-setup --key="$HOME/laptop/key" --old-keys="$HOME/laptop/old-keys" "$spool"
+# A copy of key is whole: a new machine has all mail.
+expect "a new machine" 0 '*' '*set aside*' on tablet cspool-setup --key="$HOME/laptop/key" "$spool"
 is "$(on tablet subjects)" "before one three two" "has all mail"
 
 # And so where the log has been compacted.
@@ -76,12 +74,12 @@ expect "on the first machine" 65 '' '*set aside: signed by a key that is not tru
 cp -R "$spool" "$HOME/compacted"
 on laptop pipe "cspool-checkpoint | cspool-compact '$HOME/compacted'"
 for home in later less; do mkdir -m 700 "$HOME/$home" && cp "$HOME/laptop/key" "$HOME/$home" && echo "$HOME/compacted" >"$HOME/$home/spool"; done
-cp "$HOME/laptop/old-keys" "$HOME/later"
+sed -i 2d "$HOME/less/key"
 expect "a compacted log, with all keys" 65 '' '*set aside*' on later cspool-sync
 is "$(on later subjects)" "before one three two" "has all mail, too"
-expect "with the new one alone" 78 '' 'cspool-apply: record *, which the checkpoint in records * keeps: * is an old key missing?' \
+expect "with the newest alone" 78 '' 'cspool-apply: record *, which the checkpoint in records * keeps: * is an old key missing?' \
 	on less cspool-sync
-cp "$HOME/laptop/old-keys" "$HOME/less"
+cp "$HOME/laptop/key" "$HOME/less"
 expect "until the old one is there" 65 '' '*set aside*' on less cspool-sync
 is "$(on less subjects)" "before one three two" "and all mail"
 
@@ -95,5 +93,48 @@ cspool-keygen --passphrase "$HOME/locked2"
 expect "a second" 0 '*' '' on laptop cspool-rekey "$HOME/locked2"
 expect "too" 0 '' '' on laptop cspool-sync
 is "$(on laptop subjects)" "before one three two" "with all mail"
+
+# Two changes before a sync: each takes effect, and what comes after is sent.
+unset CSPOOL_PASSPHRASE_COMMAND
+for home in one two; do mkdir -m 700 "$HOME/$home"; done
+cspool-keygen "$HOME/one/key" && cspool-mkspool "$HOME/other" && echo "$HOME/other" >"$HOME/one/spool"
+on one cspool-sync
+for number in 1 2; do
+	cspool-keygen "$HOME/again$number"
+	on one cspool-rekey "$HOME/again$number" >/dev/null
+done
+expect "two at once" 0 '' '' on one cspool-sync
+expect "are in the log" 0 '' '' on one cspool-sync
+on one imap 'a CREATE work' | grep -q '^a OK'
+expect "and changes go on" 0 '' '' on one cspool-sync
+is "$(python3 -c "
+import os, sqlite3
+print(*sqlite3.connect(os.environ['HOME'] + '/one/mail.db').execute('SELECT count(*) FROM outbox').fetchone())")" 0 "all sent"
+is "$(grep -c . "$HOME/one/key")" 3 "the ring has three keys"
+
+# A thief of the old key and the operator show a new machine a log that was cut before the change.
+cp -R "$HOME/other" "$HOME/cut"
+cspool-keygen "$HOME/again3" && on one cspool-rekey "$HOME/again3" >/dev/null && on one cspool-sync
+cp "$HOME/one/key" "$HOME/two" && echo "$HOME/cut" >"$HOME/two/spool"
+expect "a log that ends before the newest key" 76 '' 'cspool-apply: the log ends before * became the key of the user, *' on two cspool-sync
+echo "$HOME/other" >"$HOME/two/spool"
+expect "the whole log" 0 '' '' on two cspool-sync
+
+# What a key file may ask of us.
+python3 -c "
+import base64, os, struct
+for opslimit, memlimit in (2**32 - 1, 1 << 13), (3, 2**32 - 1):
+    print('cspool-locked-key-1', base64.b64encode(struct.pack('>II16s', opslimit, memlimit, os.urandom(16)) + os.urandom(72)).decode())" >"$HOME/endless"
+chmod 600 "$HOME/endless"
+expect "a key that takes years to unlock" 78 '' 'cspool-open: *: not a secret key of cspool, or damaged' \
+	env CSPOOL_PASSPHRASE_COMMAND='echo x' timeout 20 cspool-open --key="$HOME/endless"
+sed -i 1d "$HOME/endless"
+expect "or too much memory" 78 '' 'cspool-open: *: not a secret key of cspool, or damaged' \
+	env CSPOOL_PASSPHRASE_COMMAND='echo x' timeout 20 cspool-open --key="$HOME/endless"
+is "$(PYTHONPATH=$top/lib python3 -c "
+import resource
+from cspool import keys
+keys.SecretKey(bytes(32))
+print(*resource.getrlimit(resource.RLIMIT_CORE))")" "0 0" "no core file has a key"
 
 done_testing

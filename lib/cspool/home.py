@@ -1,6 +1,7 @@
-"""The home directory of cspool: plain files, one value each. cspool-home(5) lists them.
+"""The home directory of cspool: plain files, one value each, which cspool-home(5) lists.
 
-Every value can be given to a tool by an option instead.
+An option or operand of a tool overrides each value but that in
+`imap.passwd`.
 """
 
 import os
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 from .errors import BadConfig, NoInput, reason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .keys import SecretKey
 
 
@@ -19,10 +22,10 @@ def path(name: str) -> str:
 
 
 def _user() -> str:
-    """Return the user's home directory: HOME, or that of passwd(5) if HOME is somebody else's directory."""
+    """Return the user's home directory: HOME, or that in passwd(5) if HOME belongs to another user."""
     directory = os.path.expanduser("~")
     with suppress(OSError, KeyError):
-        if os.stat(directory).st_uid != os.getuid():  # inetd(8) and sudo(8) may leave us that of who started them
+        if os.stat(directory).st_uid != os.getuid():  # inetd(8) and sudo(8) may leave the HOME of their own user
             import pwd
 
             return pwd.getpwuid(os.getuid()).pw_dir
@@ -45,36 +48,41 @@ def value(name: str) -> str:
 
 
 def spool(given: str | None) -> str:
-    """Return where the spool is: as given, or as the file `spool` says."""
+    """Return where the spool is: `given`, or else what the file `spool` names. Raises as `value`."""
     return given or value("spool")
 
 
 def spool_to_append(given: str | None) -> str:
-    """Return where to append: as given, or as the file `append` says, or `spool`."""
+    """Return where to append: `given`, or else what the file `append`, or else `spool`, names. Raises as `value`."""
     return given or value("append" if os.path.exists(path("append")) else "spool")
 
 
 def is_remote(spool: str) -> bool:
     """Return whether a spool is named as [user@]host:path, to be reached by ssh.
 
-    A name with a slash before the colon is that of a directory, and one with two after it is a URL.
+    A name with a slash before the colon is a directory, and one with two slashes after it is a URL.
     """
     host, colon, path = spool.partition(":")
     return bool(colon) and "/" not in host and not path.startswith("//")
 
 
 def is_url(spool: str) -> bool:
-    """Return whether a spool is named by its URL, to be reached over HTTP."""
+    """Return whether a spool is named by a URL, to be reached over HTTP."""
     return spool.lower().startswith(("http://", "https://"))
 
 
-def user_keys(given: str | None, given_old: str | None = None) -> "list[SecretKey]":
-    """Return the user's secret keys, the newest first: that in `given` or `key`, and those of before in `old-keys`.
+def user_keys(given: str | None) -> "list[SecretKey]":
+    """Return the user's secret keys, the newest first, from the file `given` or `key`.
 
-    Where they are locked, one passphrase is asked for, for all. Raises NoInput, BadConfig.
+    If they are locked, one passphrase is asked for, which must open them all. Raises NoInput, BadConfig.
     """
     from . import keys
 
+    return keys.read_ring(given or path("key"), ask_once())
+
+
+def ask_once() -> "Callable[[str], bytes]":
+    """Return a function that returns the passphrase of a key file, and asks for it only the first time."""
     said: list[bytes] = []
 
     def once(file: str) -> bytes:
@@ -82,23 +90,23 @@ def user_keys(given: str | None, given_old: str | None = None) -> "list[SecretKe
             said.append(passphrase(file))
         return said[0]
 
-    newest, old = keys.read_secret(given or path("key"), once), given_old or path("old-keys")
-    return [newest, *(reversed(keys.read_secrets(old, once)) if os.path.exists(old) else [])]
+    return once
 
 
 def passphrase(key: str) -> bytes:
     """Return the passphrase of the key file `key`.
 
-    From the command in CSPOOL_PASSPHRASE_COMMAND (its standard output without
-    the last line end), else asked on the terminal: standard input is the mail.
-    Raises BadConfig when there is neither.
+    It is what the command in CSPOOL_PASSPHRASE_COMMAND prints, without the last
+    line end. If there is no command, it is asked for on the terminal, since
+    standard input is the mail. Raises BadConfig if the command fails or there
+    is no terminal.
     """
     import subprocess
 
     command = os.environ.get("CSPOOL_PASSPHRASE_COMMAND")
     if not command:
         return ask(f"Passphrase for {key}: ")
-    # The command may want a descriptor that it was left: `cat <&5`.
+    # The command may read a descriptor that the caller has opened for it: `cat <&5`.
     done = subprocess.run(
         command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, close_fds=False, check=False
     )
@@ -108,7 +116,7 @@ def passphrase(key: str) -> bytes:
 
 
 def ask(prompt: str) -> bytes:
-    """Ask for a secret on the terminal. Raises BadConfig where there is none."""
+    """Ask for a secret on the terminal. Raises BadConfig if there is no terminal or no answer."""
     import getpass
 
     try:
@@ -123,7 +131,7 @@ def ask(prompt: str) -> bytes:
 
 
 def ask_new(what: str) -> bytes:
-    """Ask twice for a new secret. Raises BadConfig when the answers differ or are empty."""
+    """Ask twice for a new secret. Raises BadConfig if the answers differ or are empty."""
     first = ask(f"New {what}: ")
     if not first or first != ask(f"New {what} again: "):
         raise BadConfig(f"the {what}s differ" if first else f"the {what} is empty")

@@ -24,6 +24,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from .errors import BadConfig, DataError, NoInput, reason
@@ -31,10 +32,12 @@ from .errors import BadConfig, DataError, NoInput, reason
 PUBLIC = "cspool-key-1"
 SECRET = "cspool-secret-key-1"
 LOCKED = "cspool-locked-key-1"
-LINE_MAX = 65536  # octets read of a key file
+FILE_MAX = 65536  # octets of a key file: a ring of some 400 keys
 
 LOCK = struct.Struct(">II16s")  # argon2id opslimit, memlimit in octets, salt
-MEMLIMIT_MAX = 1 << 30  # a key file cannot make us allocate more
+# A key file cannot make us work for longer, or with more memory: both are more than libsodium's "sensitive".
+OPSLIMIT_MAX = 16
+MEMLIMIT_MAX = 1 << 30
 
 
 class PublicKey(NamedTuple):
@@ -65,6 +68,8 @@ class SecretKey:
     def __init__(self, seed: bytes, comment: str = "") -> None:
         from nacl import bindings
 
+        _forbid_core_dumps()
+
         self._box = hashlib.blake2b(seed, digest_size=32, person=b"cspool x25519").digest()
         signing = hashlib.blake2b(seed, digest_size=32, person=b"cspool ed25519").digest()
         sign, self._sign = bindings.crypto_sign_seed_keypair(signing)
@@ -84,6 +89,14 @@ class SecretKey:
         from nacl import bindings
 
         return bytes(bindings.crypto_sign(message, self._sign)[:64])
+
+
+def _forbid_core_dumps() -> None:
+    """Keep the secret keys in our memory out of core files, which stay on disk for weeks."""
+    import resource
+
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def verify(sign: bytes, message: bytes, signature: bytes) -> bool:
@@ -140,18 +153,27 @@ def _public(path: str, kind: str, data: bytes, comment: str) -> PublicKey:
 
 
 def read_secret(path: str, passphrase: Callable[[str], bytes]) -> SecretKey:
-    """Read a secret key file; if it is locked, `passphrase(path)` gives the passphrase.
+    """Read the newest key of a secret key file. Raises as `read_ring`."""
+    kind, data, comment = _read(path, private=True)
+    return _secret(path, kind, data, comment, passphrase)
 
-    Raises NoInput when it cannot be read; BadConfig when it is not a secret
+
+def read_ring(path: str, passphrase: Callable[[str], bytes]) -> list[SecretKey]:
+    """Return the keys of a secret key file, the newest first; if they are locked, `passphrase(path)` opens them all.
+
+    Raises NoInput when it cannot be read; BadConfig when a line is not a secret
     key, users other than its owner can read it, or the passphrase is wrong.
     """
-    return _secret(path, *_read(path, private=True), passphrase)
-
-
-def read_secrets(path: str, passphrase: Callable[[str], bytes]) -> list[SecretKey]:
-    """Return the keys in a file with a secret key on each line, in that order. Raises as `read_secret`."""
     lines = _octets(path, private=True).splitlines()
-    return [_secret(path, *_words(line), passphrase) for line in lines]
+    return [_secret(path, *_words(line), passphrase) for line in lines or [b""]]
+
+
+def ring_with(path: str, new: str, passphrase: Callable[[str], bytes]) -> bytes:
+    """Return the key file at `path` with the keys of the file `new` as the newest. Raises as `read_ring`."""
+    newest = {key.public.sign for key in read_ring(new, passphrase)}
+    old = _octets(path, private=True).splitlines()
+    kept = [line for line in old if _secret(path, *_words(line), passphrase).public.sign not in newest]
+    return b"".join(line + b"\n" for line in _octets(new, private=True).splitlines() + kept)
 
 
 def _secret(path: str, kind: str, data: bytes, comment: str, passphrase: Callable[[str], bytes]) -> SecretKey:
@@ -189,8 +211,10 @@ def _argon2id(lock: bytes, passphrase: bytes) -> bytes:
     from nacl.pwhash import argon2id
 
     opslimit, memlimit, salt = LOCK.unpack(lock)
+    if opslimit > OPSLIMIT_MAX or memlimit > MEMLIMIT_MAX:
+        raise ValueError("a lock that takes too long, or too much memory")
     try:
-        return argon2id.kdf(32, passphrase, salt, opslimit, min(memlimit, MEMLIMIT_MAX))
+        return argon2id.kdf(32, passphrase, salt, opslimit, memlimit)
     except CryptoError as error:
         if isinstance(error, ValueError):
             raise
@@ -199,16 +223,18 @@ def _argon2id(lock: bytes, passphrase: bytes) -> bytes:
 
 def _read(path: str, private: bool = False) -> tuple[str, bytes, str]:
     """Return the first word, the second decoded from base64, and the rest of a key file."""
-    return _words(_octets(path, private))
+    return _words((_octets(path, private).splitlines() or [b""])[0])
 
 
 def _octets(path: str, private: bool) -> bytes:
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            octets = file.read(LINE_MAX)
+            octets = file.read(FILE_MAX + 1)
     except OSError as error:
         raise NoInput(f"{path}: {reason(error)}") from None
+    if len(octets) > FILE_MAX:
+        raise BadConfig(f"{path}: not a key of cspool: longer than {FILE_MAX} octets")
     if private and stat.S_ISREG(mode) and mode & 0o077:
         raise BadConfig(f"{path}: readable by others than its owner: chmod 600 {path}")
     return octets

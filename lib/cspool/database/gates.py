@@ -33,6 +33,10 @@ class Judge:
         """The author of a change has seen another log."""
         raise found
 
+    def user_key(self, found: Contradiction) -> None:
+        """The log ends before a newer key of ours has become the user's."""
+        raise found
+
     def lacking(self, found: Contradiction) -> None:
         """Records are missing that a checkpoint keeps."""
         raise found
@@ -88,13 +92,24 @@ class Gates:
         """Note that records are lost: some may have been changes, so how each device goes on is not known."""
         self.db.execute("UPDATE device SET hash = ?", (UNKNOWN,))
 
+    def check_user_key(self) -> None:
+        """Judge a log whose end does not know our newest key as the user's, unless we are about to say so.
+
+        A thief of the old key and the operator could show a new machine a log
+        that was cut before the change of the key.
+        """
+        newest = self.own[0].public.sign
+        if newest != self.seen.user and newest != outbox.next_user_key(self.db):
+            text = f"the log ends before {keys.short(newest)} became the key of the user, which `key` has as the newest"
+            self.judge.user_key(Contradiction(text))
+
     # Who may say it
 
     def _enter(self, number: int, sealed: bytes) -> Entry:
         """Return the command in a record. Raises Refused.
 
         A record of a stranger ends here, sealed and deflated as it came. So it
-        costs its own size, whatever is in it.
+        costs its own size.
         """
         try:
             box = record.open_box(self.own, sealed)
@@ -228,7 +243,7 @@ class Gates:
     def _check_checkpoint(self, number: int, fields: Fields) -> None:
         """Compare what a checkpoint states with our own fold: we have replayed the log that it stands for.
 
-        Raises DataError where it stands for another place in the log.
+        Raises DataError if it does not stand where it must stand in the log.
         """
         stated = fields["number"]
         expected = list(enumerate(fields["parts"], stated + 1))

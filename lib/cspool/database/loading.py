@@ -36,8 +36,8 @@ class Loading:
     """The checkpoint that a head names, on its way into the database.
 
     `complete` says that it has come whole, with all records that it keeps;
-    `reached` is the last of those that has come. Raises Contradiction for
-    whatever does not go with it, or with what has been seen.
+    `reached` is the last of those that has come. Raises Contradiction for a
+    frame that does not go with it, or with what has been seen.
     """
 
     def __init__(self, db: sqlite3.Connection, own: list[SecretKey], log: Seen, head: Head) -> None:
@@ -91,16 +91,20 @@ class Loading:
     def _open_part(self, one: Frame, kind: str) -> tuple[Opened, Fields, bytes]:
         try:
             opened = record.open_with(self.own, one.record)
+        except DataError as error:
+            text = f"record {one.number}, of {self.name}: {error}: is a newer key missing? (cspool-rekey(1))"
+            # What cannot be opened proves nothing against the spool.
+            raise BadConfig(text) from None
+        try:
             fields, octets = command.decode(opened.body, self.log.spool)
             if fields["command"] != kind:
                 raise DataError(f"a {fields['command']}")
         except DataError as error:
-            # Or it is sealed to a user key that we do not have.
             raise Contradiction(f"record {one.number} is no part of {self.name}: {error}") from None
         return opened, fields, octets
 
     def _check_last(self, sender: bytes, fields: Fields) -> None:
-        """Check that the checkpoint is the user's, and for this place in the log."""
+        """Check that the checkpoint is the user's, and states the log up to here."""
         signs = [key.public.sign for key in self.own]  # newest first
         if sender not in signs or signs.index(sender) > signs.index(self.log.user or b""):
             raise self._not_the_user(sender)

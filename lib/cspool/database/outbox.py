@@ -176,8 +176,8 @@ def confirm(db: sqlite3.Connection, device: bytes, body_hash: bytes) -> None:
 def confirm_up_to(db: sqlite3.Connection, stated: LastChange) -> None:
     """Note which change of ours a checkpoint states as the last, before it is loaded.
 
-    Up to there all have taken effect. If we have never made that change,
-    somebody else has gone on under our id.
+    Up to there all have taken effect. If we have never made that change, a copy
+    of this database has gone on under our id.
     """
     before = last_change(db, seen.cursor(db).device) or LastChange(0, FIRST)
     ours = db.execute("SELECT 1 FROM outbox WHERE counter = ? AND hash = ?", stated).fetchone()
@@ -213,6 +213,11 @@ def user_key(key: PublicKey) -> Fields:
     return {"do": "user-key", "sign": key.sign.hex(), "box": key.box.hex()}
 
 
-def changes_user_key(db: sqlite3.Connection) -> bool:
-    """Return whether a change of the user key is in the outbox."""
-    return bool(db.execute("SELECT 1 FROM outbox WHERE instr(changes, ?)", (USER_KEY,)).fetchone())
+def next_user_key(db: sqlite3.Connection) -> bytes | None:
+    """Return the Ed25519 key that the last change of the user key in the outbox makes the user's; None for none."""
+    query = "SELECT changes FROM outbox WHERE instr(changes, ?) ORDER BY key DESC LIMIT 1"
+    found = db.execute(query, (USER_KEY,)).fetchone()
+    if not found:
+        return None
+    signs = [row["sign"] for row in json.loads(found[0]) if row["do"] == "user-key"]
+    return bytes.fromhex(signs[-1])

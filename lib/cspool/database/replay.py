@@ -214,6 +214,7 @@ class Replay:
             self._lose(end, self.head.chain, self.head)
         self.seen.check_end(self.head)
         if self.seen.number == end:
+            self.gates.check_user_key()
             outbox.requeue_lost(self.db)
         self.seen.reach_end(self.head)
 

@@ -74,7 +74,7 @@ CREATE TABLE mailbox (
     created INTEGER NOT NULL DEFAULT 0,                  -- 1: in the log, which uses an id only once
     uidvalidity INTEGER NOT NULL,
     uidnext INTEGER NOT NULL DEFAULT 1,
-    recent INTEGER NOT NULL DEFAULT 1,                   -- UIDs from here on are \\Recent to nobody yet
+    recent INTEGER NOT NULL DEFAULT 1,                   -- no session has had UIDs from here on as \\Recent
     modseq INTEGER NOT NULL DEFAULT 1                    -- HIGHESTMODSEQ
 );
 
@@ -171,7 +171,7 @@ def _create(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     with writing(db):
         if _version(db) != (0, 0):
-            return  # somebody else was faster
+            return  # another tool was faster
         for statement in SCHEMA.split(";\n"):
             db.execute(statement)
         db.execute("INSERT INTO cursor (number, device, modseq) VALUES (0, ?, 1)", (os.urandom(16),))
@@ -220,9 +220,9 @@ def roll_back(db: sqlite3.Connection) -> None:
 def opened(path: str, create: bool = False) -> Iterator[sqlite3.Connection]:
     """Open a message database as `open_database` does, and close it after the block.
 
-    Raises TryAgain in the block's place when SQLite cannot read or write: the
-    disk is full or broken, or another writer does not come to an end;
-    BadConfig when the file is damaged.
+    When SQLite cannot read or write in the block, TryAgain is raised: the disk
+    is full or broken, or another writer does not end. BadConfig is raised when
+    the file is damaged.
     """
     db = open_database(path, create)
     try:

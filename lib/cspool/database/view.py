@@ -1,9 +1,9 @@
 """The view: the fold with the outbox on top, and the UIDs and MODSEQs that IMAP sees of it.
 
-Whatever happens inside a transaction, IMAP sees only its net effect: a
-message that is in the same mailbox afterwards keeps its UID, and its MODSEQ
-moves only if its flags differ. So a change made here is never seen undone and
-done again when it comes back in the log.
+IMAP sees only the net effect of a transaction: a message that is in the same
+mailbox afterwards keeps its UID, and its MODSEQ moves only if its flags differ.
+So a change made here is never seen undone and done again when it comes back in
+the log.
 """
 
 import json
