@@ -6,6 +6,7 @@ t/accept.t tests the same with the real tools.
 import pytest
 from cspool import command, keys
 from cspool.database.accept import accept
+from cspool.errors import DataError
 from log import ALICE, HOST, Device, Log
 
 INBOX = "00" * 16
@@ -133,3 +134,33 @@ def test_a_trust_that_another_machine_has_given_since_stays_given(log, machines)
     for one in machines:
         one.fetch(log)
         assert sum(one.state().values()) == 2
+
+
+def test_what_is_sent_again_fits_into_records(tmp_path, log, monkeypatch):
+    """An entry must not come out longer than a record may be, or nothing of this machine is ever sent again."""
+    monkeypatch.setattr("cspool.database.accept.ENTRY_OCTETS", 1000)
+    laptop = Device(tmp_path, "laptop")
+    log.append(command.deliver(b"Subject: kept\r\n\r\n", 1), ALICE)
+    log.backup()
+    for size in (900, 600, 300, 5000, 100):
+        log.append(command.deliver(b"Subject: x\r\n\r\n" + b"x" * size, 1), ALICE)
+    laptop.fetch(log)
+    log.restore()
+    assert accept(laptop.db, [ALICE], log.all()) == 5
+    sizes = [size for (size,) in laptop.db.execute("SELECT length(octets) FROM outbox ORDER BY key")]
+    assert len(sizes) == 4 and all(size <= 1000 or size > 5000 for size in sizes)
+
+
+def test_a_message_that_is_too_long_to_be_sent_again_stops_all(tmp_path, log, monkeypatch):
+    monkeypatch.setattr("cspool.database.accept.MESSAGE_MAX", 1000)
+    laptop = Device(tmp_path, "laptop")
+    log.backup()
+    log.append(command.deliver(b"Subject: x\r\n\r\n" + b"x" * 2000, 1), ALICE)
+    laptop.fetch(log)
+    before = laptop.state()
+    log.append(command.deliver(b"Subject: y\r\n\r\n", 1), ALICE)
+    log.restore()
+    log.append(command.deliver(b"Subject: z\r\n\r\n", 1), ALICE)
+    with pytest.raises(DataError, match="too long to be sent again: export it first"):
+        accept(laptop.db, [ALICE], log.all())
+    assert laptop.state() == before

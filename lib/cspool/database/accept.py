@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 
-from .. import command
+from .. import command, frame
 from ..command import INBOX, Fields
 from ..errors import Contradiction, DataError
 from ..frame import Frame
@@ -24,8 +24,9 @@ from .gates import Judge
 from .replay import Replay, Transactions
 from .seen import Seen
 
-ENTRY_MESSAGES = 1000  # messages and octets that go into one entry of the outbox
+ENTRY_MESSAGES = 1000  # messages and octets that go into one entry of the outbox, which must fit into a record
 ENTRY_OCTETS = 8 << 20
+MESSAGE_MAX = frame.LIMIT - (3 << 20)  # octets of a message: padding and the line of its append need room too
 
 CLEAR = f"""
 CREATE TEMP TABLE was_message AS
@@ -161,11 +162,17 @@ def _queue_messages(db: sqlite3.Connection, mailboxes: dict[str, str]) -> int:
         # Another machine may have accepted the log before, and appended the same.
         if _digest(whole) in there:
             continue
+        if len(whole) > MESSAGE_MAX:
+            size = len(whole) >> 20
+            raise DataError(f"a message of {size} MiB in {name!r} is too long to be sent again: export it first")
+        if rows and sum(map(len, octets)) + len(whole) > ENTRY_OCTETS:
+            outbox.add(db, rows, b"".join(octets))
+            rows, octets = [], []
         row = {"do": "append", "mailbox": mailboxes[name], "flags": flags.split(), "date": date, "size": len(whole)}
         rows.append({**row, "nonce": os.urandom(16).hex()})
         octets.append(whole)
         count += 1
-        if len(rows) == ENTRY_MESSAGES or sum(map(len, octets)) > ENTRY_OCTETS:
+        if len(rows) == ENTRY_MESSAGES:
             outbox.add(db, rows, b"".join(octets))
             rows, octets = [], []
     if rows:

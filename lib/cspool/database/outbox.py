@@ -55,8 +55,8 @@ def mark(db: sqlite3.Connection, since: int = 0) -> tuple[int, bytes] | None:
     Nothing is before the spool has been seen, at `since` (seconds since 1970)
     or later, to be the one that we know.
     """
-    query = "SELECT max(outbox.key), device FROM outbox, cursor WHERE synced >= ?"
-    newest, device = db.execute(query, (since,)).fetchone()
+    query = "SELECT max(outbox.key), device FROM outbox, cursor WHERE synced BETWEEN ? AND ?"
+    newest, device = db.execute(query, (since, int(time.time()))).fetchone()
     return (newest, device) if newest else None
 
 

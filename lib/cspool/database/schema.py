@@ -249,8 +249,11 @@ def add_mailbox(db: sqlite3.Connection, mailbox_id: bytes) -> int:
     Its UIDVALIDITY is the time, or one more than the last: never one that a
     mailbox of this name had before, in this database or in one that it replaces.
     """
-    (last,) = db.execute("SELECT coalesce(max(uidvalidity), 0) FROM mailbox").fetchone()
-    row = (mailbox_id, max(int(time.time()), last + 1))
+    taken = {one for (one,) in db.execute("SELECT uidvalidity FROM mailbox")}
+    value = max([int(time.time()), *(one + 1 for one in taken)])
+    while not 0 < value < 2**32 or value in taken:  # it has 32 bits (RFC 3501 section 2.3.1.1), and a clock may not
+        value = (value + 1) % 2**32
+    row = (mailbox_id, value)
     key = db.execute("INSERT INTO mailbox (id, uidvalidity) VALUES (?, ?)", row).lastrowid
     assert key is not None
     return key

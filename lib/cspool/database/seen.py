@@ -124,6 +124,7 @@ class Seen:
         if self.number == self.log_end:
             row = (self.log_end, head.segment, head.length, int(time.time()))
             self.db.execute("UPDATE cursor SET located = ?, segment = ?, offset = ?, synced = ?", row)
+            self.db.execute("DELETE FROM contradiction")
 
     def remember(self, contradiction: Contradiction, head: Head | None) -> None:
         """Keep a contradiction beside what has been applied: a person has to judge."""
@@ -156,8 +157,12 @@ class LogProgress(NamedTuple):
 
 
 def progress(db: sqlite3.Connection) -> LogProgress:
-    """Return how far the log has been applied, and how far it is known to go."""
-    return LogProgress(*db.execute("SELECT number, log_end, synced, log_size FROM cursor").fetchone())
+    """Return how far the log has been applied, and how far it is known to go.
+
+    A sync in the future, which a wrong clock has noted, counts as never.
+    """
+    query = "SELECT number, log_end, CASE WHEN synced <= ? THEN synced END, log_size FROM cursor"
+    return LogProgress(*db.execute(query, (int(time.time()),)).fetchone())
 
 
 def check_all_applied(db: sqlite3.Connection) -> None:
@@ -200,10 +205,7 @@ def agrees(db: sqlite3.Connection, head: Head) -> bool:
 
 def contradictions(db: sqlite3.Connection) -> list[str]:
     """Return the contradictions that the spool has shown since the last good sync, oldest first."""
-    query = (
-        "SELECT reason FROM contradiction WHERE noticed >= (SELECT coalesce(synced, 0) FROM cursor) ORDER BY noticed"
-    )
-    return [reason for (reason,) in db.execute(query)]
+    return [reason for (reason,) in db.execute("SELECT reason FROM contradiction ORDER BY rowid")]
 
 
 def reached(db: sqlite3.Connection) -> int:

@@ -10,7 +10,6 @@ change only when `head` is replaced, by one rename.
 
 import fcntl
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,13 +17,11 @@ from contextlib import contextmanager, suppress
 from .. import disk, frame
 from ..errors import CannotCreate, DataError, OverQuota, TryAgain, reason
 from .batch import Room
-from .files import Head, Header, Reader, Segment, SpoolDirectory, digest
+from .files import LOG, Head, Header, Reader, Segment, SpoolDirectory, digest
 
 LOCK_WAIT = 60.0  # seconds until a mail server had better try again
 LOCK_LOOK = 0.01  # seconds between two looks at the lock
 ROTATE = 16 << 20  # octets at which a segment is full
-LIST = re.compile(r"segments\.(\d{1,19})")  # names of the files of a spool
-LOG = re.compile(r"\d{20}\.\d{1,9}\.log")
 
 
 def create(path: str) -> None:

@@ -20,9 +20,9 @@ from .. import disk, frame
 from ..errors import DataError, NotAllowed, TryAgain
 from ..frame import Frame
 from . import append, scan
-from .append import LIST, LOG, Writer, locked, write_head, write_list
+from .append import Writer, locked, write_head, write_list
 from .batch import Records
-from .files import Head, Reader, Segment, SpoolDirectory
+from .files import LIST, LOG, Head, Reader, Segment, SpoolDirectory
 from .scan import Span
 
 GARBAGE = 0.05  # share of the octets of a segment up to which it stays as it is

@@ -7,14 +7,18 @@ lengths are in octets from the start of a file.
 
 import hashlib
 import os
+import re
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from .. import disk, frame
 from ..errors import DataError, TryAgain
 
 PIECE = 1 << 20  # octets copied at a time
+LIST = re.compile(r"segments\.(\d{1,19})")  # names of the files of a spool
+LOG = re.compile(r"\d{20}\.\d{1,9}\.log")
 
 
 class Head(NamedTuple):
@@ -47,21 +51,23 @@ class Head(NamedTuple):
             values = {line[0]: line[1:] for line in lines}
             head = cls(
                 bytes.fromhex(values["spool"][0]),
-                int(values["next"][0]),
+                _count(values["next"][0]),
                 bytes.fromhex(values["chain"][0]),
-                int(values["first"][0]),
+                _count(values["first"][0]),
                 values["segment"][0],
-                int(values["segment"][1]),
-                int(values["segments"][0]),
+                _count(values["segment"][1]),
+                _count(values["segments"][0]),
                 bytes.fromhex(values["segments"][1]),
-                int(values["checkpoint"][0]),
-                int(values["checkpoint"][1]),
+                _count(values["checkpoint"][0]),
+                _count(values["checkpoint"][1]),
             )
         except (ValueError, KeyError, IndexError):
             raise DataError(f"{where}: not a head of a spool, or damaged") from None
+        sizes = (len(head.spool), len(head.chain), len(head.digest)) == (16, 32, 32)
+        order = head.stated <= head.checkpoint_end < head.next and head.stated < head.first <= head.next
+        segment = head.segment == "-" or LOG.fullmatch(head.segment)
         # A head has exactly one text. So a line that we do not know is an error, and is not ignored.
-        sound = len(head.spool) == 16 and 0 <= head.stated <= head.checkpoint_end < head.next < frame.HEAD_NUMBER
-        if head.text() != text or not sound or not head.stated < head.first <= head.next:
+        if head.text() != text or not (sizes and order and segment):
             raise DataError(f"{where}: not a head of a spool, or damaged")
         return head
 
@@ -85,8 +91,10 @@ class Header(NamedTuple):
     def parse(cls, line: bytes) -> "Header | None":
         """Return the header in a line with its line end, or None if it is not one."""
         try:
-            _, _, spool, first, chain, generation, checkpoint = line.decode("ascii").split(" ")
-            header = cls(bytes.fromhex(spool), int(first), bytes.fromhex(chain), int(generation), int(checkpoint))
+            _, _, spool, first, chain, generation, checkpoint = line.decode("ascii").removesuffix("\n").split(" ")
+            header = cls(
+                bytes.fromhex(spool), _count(first), bytes.fromhex(chain), _count(generation), _count(checkpoint)
+            )
         except ValueError:
             return None
         return header if header.text() == line else None
@@ -116,13 +124,24 @@ def parse_list(text: bytes, where: str, expected: bytes | None = None) -> list[S
     """
     try:
         rows = [line.split(" ") for line in text.decode("ascii").splitlines()]
-        segments = [Segment(name, *(None if n == "-" else int(n) for n in numbers)) for name, *numbers in rows]
-        sound = all(segment.first for segment in segments)
+        segments = [Segment(name, *(None if n == "-" else _count(n) for n in numbers)) for name, *numbers in rows]
+        firsts = [segment.first for segment in segments if LOG.fullmatch(segment.name)]
+        grows = [segment.frames is None for segment in segments if (segment.frames is None) == (segment.length is None)]
+        sound = len(firsts) == len(segments) and all(a < b for a, b in pairwise([0, *firsts]))
+        sound = sound and grows == [False] * (len(segments) - 1) + [True] * len(segments[-1:])
+        sound = sound and "".join(segment.line() for segment in segments).encode() == text
     except (TypeError, ValueError):
         sound = False
     if not sound or expected not in (None, digest(text)):
         raise DataError(f"{where}: damaged")
     return segments
+
+
+def _count(text: str) -> int:
+    """Return a number in a file of a spool, which SQLite can keep too. Raises ValueError."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 19) or int(text) >= 2**63:
+        raise ValueError
+    return int(text)
 
 
 def _number(value: int | None) -> str:
@@ -216,9 +235,12 @@ class Reader:
         """Return the segments that `head` names, in order. Raises FileNotFoundError, or TryAgain for a damaged list."""
         name = f"segments.{head.list}"
         try:
-            return parse_list(self.files.read(name), f"{self.files.where}/{name}", head.digest)
+            segments = parse_list(self.files.read(name), f"{self.files.where}/{name}", head.digest)
         except DataError as error:
             raise TryAgain(str(error)) from None
+        if [segment.name for segment in segments[-1:]] != [head.segment][: head.segment != "-"]:
+            raise TryAgain(f"{self.files.where}/{name}: damaged: it ends with another segment than the head")
+        return segments
 
     def _frames(
         self, head: Head, segments: list[Segment], after: int, position: frame.Position | None
