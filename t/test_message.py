@@ -360,3 +360,40 @@ def test_a_fault_in_what_is_computed_stops_no_mail(tmp_path, monkeypatch):
         key = content.add(db, b"id", crlf(b"Subject: x\n\ntext\n"), 1, 0)
     header, body = db.execute("SELECT header, body FROM octets WHERE content = ?", (key,)).fetchone()
     assert header + body == b"Subject: x\r\n\r\ntext\r\n"
+
+
+# What is computed of a message is a small multiple of its size, whoever sends it.
+
+FIELD = b"From: " + b"\n ".join([b":;" * 480] * 100)
+HOSTILE = {
+    "groups": FIELD + b"\n\nx\n",
+    "groups in an enclosed message": b"Content-Type: message/rfc822\n\n" + FIELD + b"\n\nx\n",
+    "named groups": b"To: " + b"\n ".join([b"a:;" * 300] * 100) + b"\n\nx\n",
+    "short addresses": b"From: " + b"\n ".join([b"a@b," * 200] * 100) + b"\n\nx\n",
+    "a digest": b"Content-Type: multipart/digest; boundary=x\n\n" + b"--x\n\n" * 20_000,
+    "a digest of senders": b"Content-Type: multipart/digest; boundary=x\n\n" + b"--x\n\nFrom:a@b,c@d,e@f\n\n" * 5000,
+    "small parts": b"Content-Type: multipart/mixed; boundary=x\n\n" + b"--x\n\n" * 20_000,
+    "parameters": b"Content-Type: text/plain" + b";\n a=b" * 20_000 + b"\n\nx\n",
+    "capitals that fold into more": b"Subject: x\nContent-Type: text/plain; charset=utf-8\n\n"
+    + "\ufb03".encode() * 30_000,
+}
+
+
+@pytest.mark.parametrize("octets", HOSTILE.values(), ids=HOSTILE)
+def test_what_is_computed_is_a_small_multiple(octets):
+    octets = with_crlf(octets)
+    columns, texts, ordering = content.computed(octets, message.parse(octets))
+    kept = [*columns.values(), *texts, *ordering]
+    size = sum(len(one) for one in kept if isinstance(one, (bytes, str)))
+    assert size < 5 * len(octets) + 100_000
+
+
+def test_a_message_that_no_limit_has_foreseen(tmp_path, monkeypatch):
+    """It is there, octet for octet, and it is said."""
+    monkeypatch.setattr(content, "COMPUTED_MAX", 100)
+    monkeypatch.setattr(content, "COMPUTED_RATIO", 0)
+    db = schema.open_database(str(tmp_path / "mail.db"), create=True)
+    octets = with_crlf(b"Subject: x\n\n" + b"y" * 1000)
+    key = content.add(db, bytes(16), octets, 7, 0)
+    assert content.octets_of(db, key) == octets
+    assert content.reduced(db, 0) == [7] and content.reduced(db, 7) == []

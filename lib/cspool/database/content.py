@@ -5,6 +5,10 @@ import sqlite3
 from ..command import Fields
 from ..mail import envelope, message, order, text
 
+# What is computed of a message has at most so many octets, and so many times its size.
+COMPUTED_MAX = 1 << 20
+COMPUTED_RATIO = 8
+
 
 def add(db: sqlite3.Connection, message_id: bytes, octets: bytes, number: int | None, offset: int) -> int:
     """Store the octets of a message (CRLF line ends) and what is computed of them; return their key.
@@ -13,11 +17,17 @@ def add(db: sqlite3.Connection, message_id: bytes, octets: bytes, number: int | 
     the line of its command.
     """
     root = message.parse(octets)
+    reduced = 0
     try:
         columns, texts, ordering = computed(octets, root)
+        size = sum(map(len, (columns["envelope"], columns["structure"], columns["preview"], *texts)))
+        if size > COMPUTED_MAX + COMPUTED_RATIO * len(octets):
+            raise ValueError("no limit has foreseen this")
     except Exception:
         # A fault of ours in what only helps clients must not stop the log, and with it all mail.
         columns, texts, ordering = computed(b"", message.parse(b""))
+        reduced = 1
+    columns["reduced"] = reduced
     columns |= {"number": number, "offset": offset, "id": message_id, "size": len(octets)}
     key = db.execute(f"INSERT INTO content ({', '.join(columns)}) VALUES (:{', :'.join(columns)})", columns).lastrowid
     assert key is not None
@@ -37,6 +47,12 @@ def computed(octets: bytes, root: message.Part) -> tuple[Fields, tuple[str, str]
     columns["sent"], columns["sent_day"] = text.sent(root.fields.get(b"date", b""))
     texts = text.header_text(octets[: root.body]), text.body_text(octets, root)
     return columns, texts, order.order(root.fields)
+
+
+def reduced(db: sqlite3.Connection, after: int) -> list[int]:
+    """Return the numbers above `after` of the records whose messages are kept without what is computed of them."""
+    query = "SELECT DISTINCT number FROM content WHERE reduced AND number > ? ORDER BY number"
+    return [number for (number,) in db.execute(query, (after,))]
 
 
 def octets_of(db: sqlite3.Connection, key: int) -> bytes:

@@ -15,7 +15,7 @@ from ..errors import Contradiction, DataError, Failure
 from ..frame import Frame
 from ..keys import SecretKey
 from ..spool.files import Head
-from . import aside, outbox, schema, seen, view
+from . import aside, content, outbox, schema, seen, view
 from .gates import Gates, Judge
 from .loading import Loading
 from .seen import Seen
@@ -156,6 +156,8 @@ class Replay:
         for gap in seen.lost(self.db, self.reported):
             what = "lost by the spool before it could be read"
             lines.append((gap.first, f"{frame.records(gap.first, gap.last)} {what}"))
+        for number in content.reduced(self.db, self.reported):
+            lines.append((number, f"record {number}: its message is shown without structure: it is too complicated"))
         for _, line in sorted(lines):
             self.complain(line)
         self.reported = max(self.reported, self.seen.number)

@@ -108,9 +108,11 @@ CREATE TABLE content (
     size INTEGER NOT NULL,
     sent INTEGER, sent_day INTEGER,                      -- Date: seconds, and days in its own zone, since 1970
     id BLOB NOT NULL,                                    -- EMAILID (RFC 8474): id of the first message with it
+    reduced INTEGER NOT NULL,                            -- 1: what follows is that of an empty message
     envelope BLOB NOT NULL, structure BLOB NOT NULL, preview BLOB NOT NULL  -- as IMAP sends them
 );
 CREATE INDEX content_number ON content (number, offset);
+CREATE INDEX content_reduced ON content (number) WHERE reduced;
 CREATE TABLE ordering (                                  -- order.py says what these are
     content INTEGER PRIMARY KEY,
     subject TEXT NOT NULL, reply INTEGER NOT NULL,
@@ -144,7 +146,10 @@ def open_database(path: str, create: bool = False) -> sqlite3.Connection:
             raise NoInput(f"{path}: no message database (cspool-apply makes it)")
         # Before SQLite would make it with the rights that umask leaves; its other files follow it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    db = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+    try:
+        db = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+    except sqlite3.OperationalError as error:  # it cannot be opened: no rights, or no descriptors left
+        raise TryAgain(f"{path}: {error}") from None
     try:
         version = _version(db)
         if create and version == (0, 0):
@@ -152,14 +157,14 @@ def open_database(path: str, create: bool = False) -> sqlite3.Connection:
             version = _version(db)
         elif version == (0, 0) and not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
             raise NoInput(f"{path}: not made to its end (cspool-apply makes it)")
+        if version != (APPLICATION, VERSION):
+            raise BadConfig(f"{path}: not a message database of this version")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA temp_store = MEMORY")
     except sqlite3.OperationalError as error:
         raise TryAgain(f"{path}: {error}") from None
     except sqlite3.DatabaseError as error:
         raise BadConfig(f"{path}: not a message database ({error})") from None
-    if version != (APPLICATION, VERSION):
-        raise BadConfig(f"{path}: not a message database of this version")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA temp_store = MEMORY")
     return db
 
 

@@ -8,6 +8,7 @@ cannot contain.
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from .message import Parameters, Part, parse_parameters, without_comments
@@ -36,11 +37,19 @@ def nstring(value: bytes | None) -> bytes:
 ADDRESS_FIELDS = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
 
 
-def envelope(fields: dict[bytes, bytes]) -> bytes:
+# Limits, so that what is computed of a message is a small multiple of its size: a group of two octets takes 33 here.
+ADDRESSES_MAX = 2000  # in a field; the rest is left out
+GROUPS_MAX = 50  # in a field; the members of others stand alone
+FROM_MAX = 20  # addresses of From that stand for a missing Sender and Reply-To too
+ENCLOSED_MAX = 500  # enclosed messages whose addresses are shown
+
+
+def envelope(fields: dict[bytes, bytes], with_addresses: bool = True) -> bytes:
     """Return the ENVELOPE of a message with these fields; a missing Sender or Reply-To is taken from From."""
-    lists = {name: address_list(fields.get(name, b"")) for name in ADDRESS_FIELDS}
+    found = {name: addresses(fields.get(name, b"")) if with_addresses else [] for name in ADDRESS_FIELDS}
+    lists = {name: address_list(found[name]) for name in ADDRESS_FIELDS}
     for name in (b"sender", b"reply-to"):
-        if lists[name] == NIL:
+        if lists[name] == NIL and len(found[b"from"]) <= FROM_MAX:
             lists[name] = lists[b"from"]
     return b"(%b)" % b" ".join(
         [nstring(fields.get(b"date")), nstring(fields.get(b"subject"))]
@@ -69,26 +78,29 @@ _TOKEN = re.compile(rb'\s+|"(?:[^"\\]|\\.)*"?|\[[^\]]*\]?|[,;:<>@()\\]|[^\s"\[,;
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 
 
-def address_list(value: bytes) -> bytes:
+def address_list(found: list[Address]) -> bytes:
     """Return the addresses of a field as IMAP sends them, or NIL if it has none."""
-    rows = [b"(%b %b %b %b)" % tuple(nstring(text) for text in address) for address in addresses(value)]
+    rows = [b"(%b %b %b %b)" % tuple(nstring(text) for text in address) for address in found]
     return b"(%b)" % b"".join(rows) if rows else NIL
 
 
 def addresses(value: bytes) -> list[Address]:
-    """Return the addresses of a field in order (RFC 5322 section 3.4, with its obsolete forms). Never fails."""
+    """Return the addresses of a field in order, the first ADDRESSES_MAX of them. Never fails.
+
+    RFC 5322 section 3.4, with its obsolete forms.
+    """
     simple = _SIMPLE.fullmatch(value)
     if simple:
         quoted, plain, mailbox, host = simple.groups()
         name = quoted if quoted is not None else (plain or b"").strip()
         return [Address(name or None, None, mailbox, host)]
-    return list(_parse_addresses(value))
+    return list(islice(_parse_addresses(value), ADDRESSES_MAX))
 
 
 def _parse_addresses(value: bytes) -> Iterator[Address]:
     words: list[bytes] = []  # tokens before "<", or of an address without "<"
     angle: list[bytes] | None = None  # tokens between "<" and ">"
-    comment, in_group, closed = b"", False, False
+    comment, in_group, closed, groups = b"", False, False, 0
     tokens = _TOKEN.finditer(value)
     for match in tokens:
         token = match[0]
@@ -103,8 +115,10 @@ def _parse_addresses(value: bytes) -> Iterator[Address]:
                 in_group = False
                 yield _END_OF_GROUP
         elif token == b":" and angle is None and not in_group:
-            in_group = True
-            yield Address(None, None, _phrase(words), None)
+            groups += 1
+            if groups <= GROUPS_MAX:
+                in_group = True
+                yield Address(None, None, _phrase(words), None)
             words, comment = [], b""
         elif token == b"<" and angle is None:
             angle = []
@@ -174,9 +188,11 @@ def _unquote(word: bytes) -> bytes:
 def structure(octets: bytes, root: Part, extended: bool = True) -> bytes:
     """Return the BODYSTRUCTURE of a message, or its BODY if `extended` is false. `root` is what `parse` returned."""
     done: dict[int, bytes] = {}
+    enclosed = sum(part.message is not None for part in _walk(root))
     # Inner parts come before the parts that hold them, so that deep nesting needs no recursion.
     for part in reversed(list(_walk(root))):
-        done[id(part)] = _one(octets, part, done, extended)
+        done[id(part)] = _one(octets, part, done, extended, enclosed <= ENCLOSED_MAX)
+        enclosed -= part.message is not None
     return done[id(root)]
 
 
@@ -188,7 +204,7 @@ def _walk(root: Part) -> Iterator[Part]:
         waiting += [part.message] if part.message else part.children
 
 
-def _one(octets: bytes, part: Part, done: dict[int, bytes], extended: bool) -> bytes:
+def _one(octets: bytes, part: Part, done: dict[int, bytes], extended: bool, with_addresses: bool) -> bytes:
     if part.children:
         row = [b"".join(done.pop(id(child)) for child in part.children), string(part.subtype)]
         if extended:
@@ -208,7 +224,7 @@ def _one(octets: bytes, part: Part, done: dict[int, bytes], extended: bool) -> b
     ]
     lines = b"%d" % octets.count(b"\n", part.body, part.end)
     if part.message:
-        row += [envelope(part.message.fields), done.pop(id(part.message)), lines]
+        row += [envelope(part.message.fields, with_addresses), done.pop(id(part.message)), lines]
     elif part.type == b"text":
         row.append(lines)
     if extended:

@@ -8,9 +8,11 @@ holds the rest.
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 DEPTH_MAX = 100  # multiparts and messages inside each other
-PARTS_MAX = 10_000  # parts in a message
+PARTS_MAX = 1000  # parts in a message
+PARAMETERS_MAX = 100  # of a field
 
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _TYPE = re.compile(rb"\s*([^\s/;()]+)\s*(?:/\s*([^\s;()/]+))?")
@@ -188,7 +190,8 @@ def parse_type(value: bytes) -> tuple[bytes, bytes, Parameters]:
 def parse_parameters(value: bytes) -> Parameters:
     """Return the parameters of a field (RFC 2045 section 5.1) in order, unchanged except for quotes."""
     found = []
-    for name, quoted, token in _PARAMETER.findall(value):
+    for match in islice(_PARAMETER.finditer(value), PARAMETERS_MAX):
+        name, quoted, token = match[1], match[2] or b"", match[3] or b""
         found.append((name, _ESCAPE.sub(rb"\1", quoted) if quoted else token))
     return found
 
