@@ -1,8 +1,8 @@
 # make             set up .venv with the two packages that the tools import
 # make demo        show the whole suite at work, in a scratch directory (LISTEN=1, MAIL=files)
 # make check       all tests (CSPOOL_CORPUS=directory: also on the mail there)
-# make bench       what things cost, beside what they could cost and what others take (MESSAGES=10000; minutes)
-# make lint        style, types, shell, manual pages, known faults of what is imported
+# make bench       measure what things cost, beside the least they could and other programs (MESSAGES=10000; minutes)
+# make lint        check style, types, shell, manual pages, and imported packages for known vulnerabilities
 # make install     PREFIX=/usr/local DESTDIR= PYTHON=python3 (which must have PyNaCl and docopt)
 # make dist        a release archive
 # make deb         a package for Debian
@@ -19,14 +19,14 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lib/cspool/__init__.p
 TOOLS := $(wildcard bin/cspool-*)
 PAGES := $(wildcard man/*.[1578])
 ROOMS := $(patsubst %/__init__.py,%,$(wildcard lib/cspool/__init__.py lib/cspool/*/__init__.py))
-# A login shell has a MAIL of its own in the environment, which is not meant.
+# Ignore the MAIL that a login shell sets in the environment.
 ifneq ($(origin MAIL),command line)
 MAIL =
 endif
 MESSAGES = 10000
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
-# The tools run from the tree with this in front of PATH.
+# This PATH has the tools of this tree first.
 export PATH := $(CURDIR)/bin:$(abspath $(VENV))/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE = 1
 

@@ -64,7 +64,7 @@ printf 'Subject: half\n\n4\n' >'md/.Lists.a/tmp/1000000004.M4.host'
 printf 'Subject: draft\n\n5\n' >"md/.Entw&APw-rfe/cur/1000000005.M5.host:2,D"
 : >md/new/1000000006.M6.host
 touch -d '2001-09-09 01:46:40 UTC' md/cur/* md/new/*
-expect "a Maildir" 65 '' 'cspool-seal: md/new/1000000006.M6.host: left out: empty, which no message is' \
+expect "a Maildir" 65 '' 'cspool-seal: md/new/1000000006.M6.host: left out: empty, not a message' \
 	on laptop pipe "$seal --maildir=md >stream"
 expect "has its end" 0 '' '' moved_in 'cat stream'
 is "$(subjects INBOX)" "new seen" "its messages are there"

@@ -33,7 +33,7 @@ $spool: 00000000000000000001.0.log: damaged" '' cspool-fsck "$spool"
 expect "without repair, a machine stops before it" 65 '' 'cspool-apply: standard input: frame *: damaged*' \
 	on desktop pipe 'cspool-fetch | cspool-apply'
 printf 'Subject: five\n\n1\n' | deliver
-expect "repair" 0 "$spool: 00000000000000000001.0.log is kept, for what is damaged in it
+expect "repair" 0 "$spool: 00000000000000000001.0.log is damaged, and kept
 $spool: repaired, lost: record 3
 $spool: sound, 5 records in 2 segments" '' cspool-fsck --repair "$spool"
 expect "a machine that has not read it is told" 65 '' 'cspool-apply: record 3 lost by the spool before it could be read' \

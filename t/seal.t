@@ -2,7 +2,7 @@
 . "$(dirname "$0")/tap.sh"
 make_homes
 
-expect "an empty message is a broken pipe upstream" 65 '' 'cspool-seal: standard input: empty, which no message is' \
+expect "an empty message is a broken pipe upstream" 65 '' 'cspool-seal: standard input: empty, not a message' \
 	on mailhost pipe 'cspool-seal </dev/null'
 expect "so is an envelope line alone" 65 '' 'cspool-seal: *' \
 	on mailhost pipe 'echo "From alice@example.org Tue Nov 24 08:00:00 2026" | cspool-seal'

@@ -45,7 +45,7 @@ expect "nor the other way round" 77 '' 'cspool-shell: this key is only for cspoo
 	to_null on laptop cspool-fetch --after=0 appends:
 expect "nor one for nothing" 77 '' 'cspool-shell: this key is only for nothing: see --append and --fetch' \
 	on mailhost pipe "$mail nothing:"
-expect "another spool" 77 '' 'cspool-shell: this key is for one spool, and need not name it' \
+expect "another spool" 77 '' 'cspool-shell: this key is for another spool, and the path can be left out' \
 	to_null cspool-fetch --after=0 fetches:/tmp
 expect "no command, and no terminal" 77 '' "*$only_fetch" ssh fetches </dev/null
 # shellcheck disable=SC2016,SC2089,SC2090 # they are to be taken as they are
@@ -72,7 +72,7 @@ expect "one that may does" 0 '' '' on laptop pipe 'cspool-sync; cspool-checkpoin
 expect "as in the manual" 0 '' '' on laptop pipe 'cspool-sync; cspool-checkpoint | ssh compacts cspool-compact'
 expect "and everybody goes on" 0 '' '' on desktop cspool-sync
 is "$(on desktop count_messages)" 2 "with all mail"
-expect "--grace is said at the far end" 64 '' 'cspool-compact: --grace, --expire: to be said where the spool is' \
+expect "--grace is said at the far end" 64 '' 'cspool-compact: --grace, --expire: only for a spool in a directory' \
 	cspool-compact --grace=5 compacts:
 ok "no port is forwarded" sh -c "! ssh -oExitOnForwardFailure=yes -N -R 0:127.0.0.1:1 both"
 

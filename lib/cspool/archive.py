@@ -1,7 +1,7 @@
 """Archives of mail: reading mbox, Maildir and plain directories, one message at a time.
 
-A folder becomes the mailbox of its path, and what an archive knows of flags
-and times is kept. Whatever it is, only one message is in memory.
+A folder becomes the mailbox that is named by its path. The flags and times in
+an archive are kept. Only one message is in memory at a time.
 """
 
 import calendar
@@ -25,17 +25,21 @@ _FROM = re.compile(rb">+From ")
 
 
 class ArchivedMessage(NamedTuple):
-    """A message of an archive; `path` names it for people."""
+    """A message of an archive; `path` names it in messages to people."""
 
     path: str
-    octets: bytes  # of one that is longer than LIMIT, no more than LIMIT + 1
-    date: int | None  # seconds since 1970
+    octets: bytes  # the first LIMIT + 1 of a message that is longer than LIMIT
+    date: int | None  # seconds since 1970; None if unknown
     mailbox: str
     flags: list[str]
 
 
 class Tree:
-    """A Maildir, with its folders below it in either of the two ways, or a directory of files. Raises NoInput."""
+    """A Maildir or a directory of files, with the folders below it: both Lists/a and .Lists.a become Lists/a.
+
+    Iterating yields the messages. `count` is the number of their files when it
+    was made. Raises NoInput if `path` is not a directory, and OSError.
+    """
 
     def __init__(self, path: str, mailbox: str = "INBOX") -> None:
         if not os.path.isdir(path):
@@ -69,7 +73,7 @@ class Tree:
 
 
 def _read(path: str) -> tuple[bytes, int] | None:
-    """Return octets and time of a message; None where it is gone. Its flags may just have been changed."""
+    """Return the octets and the time of a message, or None if it is gone. A change of its flags has renamed it."""
     for _ in range(5):
         try:
             with open(path, "rb") as file:
@@ -88,16 +92,16 @@ def _read(path: str) -> tuple[bytes, int] | None:
 
 
 def mbox(stream: BinaryIO, mailbox: str = "INBOX") -> Iterator[ArchivedMessage]:
-    """Yield the messages of an mbox.
+    """Yield the messages of an mbox. Raises NoInput if it does not begin with a "From " line.
 
-    A message begins with a "From " line that says when it came, behind an
-    empty line, and ends before the next. (Where the first does not say it,
-    none has to.) In its body one ">" is taken off each line of them before
-    "From ", as mboxrd has it, and mboxo is read alike.
+    A message begins with a "From " line that has a date, at the start or after
+    an empty line. If the first such line has no date, none of them needs one.
+    In a message, one ">" is removed from lines that begin with ">From ",
+    ">>From " and so on, as in mboxrd. mboxo is read in the same way.
     """
     message: bytearray | None = None
     number, date, dated = 0, None, True
-    empty = begins = True  # the line before was empty; here a line begins
+    empty = begins = True  # the line before is empty; `line` is the beginning of a line
     while line := stream.readline(PIECE):
         if begins and empty and line.startswith(b"From ") and (not (number and dated) or _FROM_DATE.search(line)):
             if message is not None:
@@ -124,7 +128,7 @@ _HEADER_END = re.compile(rb"\r?\n\r?\n")
 def _message(number: int, message: bytearray, date: int | None, mailbox: str) -> ArchivedMessage:
     octets = bytes(message)
     if _END.search(octets, max(0, len(octets) - 4)) and len(octets) <= LIMIT:
-        octets = octets[: -2 if octets.endswith(b"\r\n") else -1]  # the empty line is a part of the mbox
+        octets = octets[: -2 if octets.endswith(b"\r\n") else -1]  # the empty line belongs to the mbox
     end = _HEADER_END.search(octets)
     flags = [
         flag
@@ -141,7 +145,7 @@ _FROM_DATE = re.compile(
 
 
 def _from_date(line: bytes) -> int | None:
-    """Return the time of a "From " line (RFC 4155: in UTC, unless it has a number for the zone), None for none."""
+    """Return the time in a "From " line in seconds since 1970, or None. It is UTC (RFC 4155) or has a numeric zone."""
     found = _FROM_DATE.search(line)
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""Moving out: the mail of the message database as Maildir or mbox. Lines end with LF there."""
+"""Moving out: writing the mail of the message database as Maildir or mbox, with LF line ends."""
 
 import fcntl
 import os
@@ -12,8 +12,8 @@ from . import maildir
 from .database import content, view
 from .errors import NoInput, TryAgain
 
-OURS = re.compile(r"\d+\.([0-9a-f]{32})\.cspool(:2,\w*)?")  # names of files that we have written
-BATCH = 1000  # files that are synced together
+OURS = re.compile(r"\d+\.([0-9a-f]{32})\.cspool(:2,\w*)?")  # names of the files that we write
+BATCH = 1000  # files synced together
 FROM = re.compile(rb"^(>*From )", re.MULTILINE)
 PARTS = ("tmp", "new", "cur")
 
@@ -24,7 +24,7 @@ def octets_of(db: sqlite3.Connection, key: int) -> bytes:
 
 
 def mbox(db: sqlite3.Connection, name: str) -> Iterator[bytes]:
-    """Yield the messages of a mailbox as an mbox (mboxrd). Raises NoInput when there is none of this name."""
+    """Yield the messages of a mailbox as parts of an mbox (mboxrd). Raises NoInput if no mailbox has this name."""
     if name not in view.names(db):
         raise NoInput(f"{name}: no such mailbox")
     for one in view.messages(db, name):
@@ -35,15 +35,15 @@ def mbox(db: sqlite3.Connection, name: str) -> Iterator[bytes]:
 
 
 class MaildirExport:
-    """A directory that is made what the message database is. Files in it that we have not written are left alone."""
+    """Makes the directory `path` a copy of the message database. Files in it that are not ours are left alone."""
 
     def __init__(self, db: sqlite3.Connection, path: str) -> None:
         self.db = db
         self.path = path
-        self.written: list[tuple[str, str]] = []  # files in tmp, and the names that they are to get
+        self.written: list[tuple[str, str]] = []  # (file in tmp, the name that it will get)
 
     def write(self) -> None:
-        """Write what has changed since the last time. Raises TryAgain while another export is at work, and OSError."""
+        """Write what has changed since the last run. Raises TryAgain if another export is at work here, and OSError."""
         os.makedirs(self.path, 0o700, exist_ok=True)
         lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -58,23 +58,23 @@ class MaildirExport:
             for part in PARTS:
                 os.makedirs(os.path.join(folder, part), 0o700, exist_ok=True)
             self._write_folder(folder, name)
-        # This covers what a run before this one, which was killed, has written, too.
+        # This also syncs what an earlier run wrote before it was killed.
         os.sync()
 
     def _clear(self, folder: str, keep: bool) -> None:
-        """Remove what a run that was killed has left in tmp, and all of ours in the folder of a deleted mailbox."""
+        """Remove what a killed run left in tmp; unless `keep`, all our files, and the folder if it is then empty."""
         ours = self._ours(folder, ("tmp",) if keep else PARTS)
         for path in ours.values():
             _remove(path)
         parts = [os.path.join(folder, part) for part in PARTS]
         if ours and not keep and not any(os.path.isdir(part) and os.listdir(part) for part in parts):
-            with suppress(OSError):  # what else is in there is the user's
+            with suppress(OSError):  # other files in it are the user's
                 _remove(os.path.join(folder, maildir.KEYWORDS))
                 for path in [*parts, folder]:
                     os.rmdir(path)
 
     def _ours(self, folder: str, parts: tuple[str, ...] = ("cur", "new")) -> dict[str, str]:
-        """Return the paths of the files in a folder that we have written, by message id."""
+        """Return the paths of our files in these parts of a folder, by message id in hex."""
         return {
             found[1]: os.path.join(folder, part, name)
             for part in parts
@@ -108,7 +108,7 @@ class MaildirExport:
             self._publish()
 
     def _publish(self) -> None:
-        """Give files their names once they are on disk, so that a file with a name is whole after a power cut."""
+        """Sync the files and then rename them, so that after a power cut a file in cur is whole."""
         if self.written:
             os.sync()
         for temporary, path in self.written:

@@ -1,7 +1,6 @@
 """The home directory of cspool: plain files, one value each, which cspool-home(5) lists.
 
-An option or operand of a tool overrides each value but that in
-`imap.passwd`.
+An option or operand of a tool overrides each value but that in `imap.passwd`.
 """
 
 import os

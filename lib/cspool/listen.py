@@ -1,4 +1,4 @@
-"""Taking connections for a server: one from inetd on standard input, or many on a socket of systemd's or its own."""
+"""Accepting connections for a server: one on standard input from inetd, or many on a socket from systemd or its own."""
 
 import os
 import signal
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from . import tool
 from .errors import TryAgain, UsageError, reason
 
-PATIENCE = 10.0  # seconds for requests that run when the server is told to end
+PATIENCE = 10.0  # seconds for the requests in progress when the server is told to end
 
-Serve = Callable[[socket.socket, str], object]  # serves a connection, given the address of its peer, until it ends
+Serve = Callable[[socket.socket, str], object]  # serves a connection until it ends; the text is the address of its peer
 
 
 def inetd_connection() -> socket.socket | None:
-    """Return the connection on standard input, as inetd(8) and systemd's Accept=yes pass it; None for all else."""
+    """Return the connection on standard input, as inetd(8) or systemd with Accept=yes passes it, or None."""
     try:
         connection = socket.socket(fileno=os.dup(0))
         connection.getpeername()
@@ -36,7 +36,7 @@ def systemd_listener() -> socket.socket | None:
 
 
 def listen(address: str) -> socket.socket:
-    """Listen on host:port or [host]:port. Raises UsageError where there is no such address, TryAgain."""
+    """Return a socket that listens on host:port or [host]:port. Raises UsageError for a bad address, and TryAgain."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     try:
@@ -49,7 +49,7 @@ def listen(address: str) -> socket.socket:
 
 
 def peer(connection: socket.socket) -> str:
-    """Return the address at the other end, "-" for a Unix socket, which has none."""
+    """Return the address at the other end, or "-" for a Unix socket, which has none."""
     name = connection.getpeername()
     return str(name[0]) if isinstance(name, tuple) else "-"
 
@@ -57,8 +57,8 @@ def peer(connection: socket.socket) -> str:
 class Server:
     """Serves each connection in a thread, `connections` at a time; others wait.
 
-    SIGTERM and SIGINT end it: it takes no more connections, sets `stopping`,
-    and gives those that are under way PATIENCE seconds.
+    SIGTERM and SIGINT end it: it accepts no more connections, sets `stopping`,
+    and waits up to PATIENCE seconds for the requests in progress.
     """
 
     def __init__(self, serve: Serve, listener: socket.socket, connections: int, stopping: threading.Event) -> None:
@@ -84,7 +84,7 @@ class Server:
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self.threads.add(thread)
             thread.start()
-        except OSError as error:  # the peer has left already, or there are no descriptors left
+        except OSError as error:  # the peer has already left, or no descriptor is free
             self.slots.release()
             tool.complain(tool.os_error(error))
             time.sleep(0.1)
@@ -102,7 +102,7 @@ class Server:
             self.slots.release()
 
     def _end(self) -> None:
-        """Answer the requests that have come, for a while, and close the connections without one."""
+        """Close the listener, and wait for the threads, which answer the requests that have arrived."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, signal.SIG_DFL)
         self.listener.close()

@@ -1,10 +1,10 @@
-"""Maildir: what the names of folders and files in it mean, for moving in and out."""
+"""Maildir: what the names of its folders and files mean, for moving in and out."""
 
 import hashlib
 import os
 import re
 
-# The letters behind ":2," in the name of a file.
+# The letters after ":2," in a file name.
 MAILDIR_FLAGS = {
     "D": "\\Draft",
     "F": "\\Flagged",
@@ -13,13 +13,13 @@ MAILDIR_FLAGS = {
     "S": "\\Seen",
     "T": "\\Deleted",
 }
-KEYWORDS = "dovecot-keywords"  # the file of a Maildir that says what the letters a to z are, "0 name" for a
+KEYWORDS = "dovecot-keywords"  # the file in a Maildir with the keywords for the letters a to z: "0 name" for a
 
 
 def folders(path: str) -> list[str]:
-    """Return all folders at `path`, itself included. Raises OSError where one cannot be read.
+    """Return the directory `path` and all folders below it. Raises OSError if one cannot be read.
 
-    Neither the parts of a Maildir are folders, nor what is hidden and none: an index of notmuch, say.
+    Not folders are the parts of a Maildir, and hidden directories that are not a Maildir, such as an index of notmuch.
     """
     found = []
 
@@ -34,14 +34,15 @@ def folders(path: str) -> list[str]:
     return found
 
 
-PART_MAX = 200  # octets of a level of a name that a file system is asked to take
+PART_MAX = 200  # octets in a level of a folder's name; a longer one is shortened
 
 
 def folder_name(mailbox: str) -> str:
-    """Return the relative path that a mailbox has as a folder.
+    """Return the relative path of the folder for a mailbox. Two mailboxes never have the same.
 
-    No two have the same. What no folder can be called begins with %hex there,
-    and so does what begins like that; the end of what is too long is a hash.
+    The first octet of a level that cannot be a folder's name, or that begins
+    with %, is written as % and two hex digits. A level that is too long is
+    shortened, and ends with a hash.
     """
     parts = []
     for part in mailbox.split("/"):
@@ -56,7 +57,7 @@ def folder_name(mailbox: str) -> str:
 
 
 def mailbox_of(relative: str) -> str:
-    """Return the mailbox of a folder; where `folder_name` has not made its name, they are called the same."""
+    """Return the mailbox for the folder at this relative path: the reverse of `folder_name`; other names are kept."""
     parts = []
     for part in relative.split("/"):
         plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), part)
@@ -68,12 +69,12 @@ _ESCAPED = re.compile(r"^%([0-7][0-9a-f])")
 
 
 def is_maildir(folder: str) -> bool:
-    """Tell whether a directory is a Maildir."""
+    """Return whether a directory is a Maildir."""
     return os.path.isdir(os.path.join(folder, "cur")) and os.path.isdir(os.path.join(folder, "new"))
 
 
 def files(folder: str) -> list[str]:
-    """Return the paths of the messages in a folder, in the order in which they came, as far as the names tell."""
+    """Return the paths of the messages in a folder, in the order of arrival as far as their names show it."""
     found = []
     for part in ("cur", "new") if is_maildir(folder) else ("",):
         for name in os.listdir(os.path.join(folder, part)):
@@ -87,12 +88,12 @@ _PARTS = re.compile(r"(\d{1,18})")
 
 
 def base(path: str) -> str:
-    """Return what a message keeps of its name in a Maildir when its flags change."""
+    """Return the part of a message's file name that stays when its flags change."""
     return os.path.basename(path).partition(":")[0]
 
 
 class Keywords:
-    """What the letters behind ":2," mean in a folder: those of Maildir, and a to z for keywords (as with Dovecot)."""
+    """What the letters after ":2," mean in a folder: those of Maildir, and a to z for keywords, as in Dovecot."""
 
     def __init__(self, folder: str) -> None:
         self._path = os.path.join(folder, KEYWORDS)
@@ -108,14 +109,14 @@ class Keywords:
         self._keywords = self._saved.copy()
 
     def flags(self, path: str) -> list[str]:
-        """Return the flags that the name of a file says."""
+        """Return the flags in the name of a file."""
         letters = os.path.basename(path).partition(":2,")[2]
         known = {chr(ord("a") + number): keyword for number, keyword in self._keywords.items() if number < 26}
         known |= MAILDIR_FLAGS
         return [known[letter] for letter in letters if letter in known]
 
     def letters(self, flags: list[str]) -> str:
-        """Return the letters for flags, in order; keywords beyond the 26th of a folder have none."""
+        """Return the letters for flags, in order. A new keyword gets a letter if the folder has one of the 26 left."""
         found = []
         for flag in flags:
             if flag in _LETTERS:
@@ -129,7 +130,7 @@ class Keywords:
         return "".join(sorted(found))
 
     def save(self) -> None:
-        """Write down what keywords have got letters."""
+        """Write the file of keywords if one of them has got a letter."""
         if self._keywords != self._saved:
             with open(self._path + ".new", "w", encoding="utf-8") as file:
                 file.writelines(f"{number} {keyword}\n" for number, keyword in sorted(self._keywords.items()))

@@ -1,4 +1,4 @@
-"""Running others of our tools, which lie beside the one that runs: one alone, or two in a pipe."""
+"""Running other tools from the directory of the one that runs: one alone, or two in a pipe."""
 
 import io
 import os
@@ -22,7 +22,7 @@ def path(name: str) -> str:
 
 
 def head(spool: str) -> Head:
-    """Return the head of a spool, wherever it is, as cspool-fetch gives it. Raises TryAgain."""
+    """Return the head of a spool, which cspool-fetch reads. Raises TryAgain."""
     command = [path("cspool-fetch"), f"--after={2**62}", spool]
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
@@ -31,13 +31,13 @@ def head(spool: str) -> Head:
 
 
 def run(command: list[str], **files: Any) -> "subprocess.CompletedProcess[bytes]":
-    """Run a command, one of our tools or another, and wait for it."""
+    """Run a command, one of our tools or another, and wait for it. `files` are arguments of subprocess.run."""
     ours = path(command[0])
     return subprocess.run([ours if os.path.exists(ours) else command[0], *command[1:]], check=False, **files)
 
 
 def opens_something(spool: str, own: list[SecretKey]) -> bool:
-    """Return whether one of these keys opens a record of a spool, or there is none in it. Raises TryAgain."""
+    """Return whether one of these keys opens a record of a spool, or the spool is empty. Raises TryAgain."""
     command = [path("cspool-fetch"), "--after=0", spool]
     fetch = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     assert fetch.stdout
@@ -59,7 +59,7 @@ def opens_something(spool: str, own: list[SecretKey]) -> bool:
 
 
 def last_line(said: bytes, name: str) -> str:
-    """Return the last line that a tool has said on standard error, without its name."""
+    """Return the last line that a tool wrote to standard error, without the tool's name."""
     lines = said.decode("utf-8", "replace").splitlines()
     return lines[-1].removeprefix(f"{name}: ") if lines else f"{name} failed"
 
@@ -68,21 +68,21 @@ class Outcome(NamedTuple):
     """How a pipe has ended."""
 
     code: int
-    lines: list[str]  # about a failure, without those that have been read before
-    lines_code: int  # the exit code of the tool that has said them
+    lines: list[str]  # that report the failure, without those that have already been read
+    lines_code: int  # the exit code of the tool that wrote them
 
 
 class Pipe:
-    """Two of our tools, a writer and a reader, in a pipe. A context manager, which ends both.
+    """Two of our tools, a writer and a reader, in a pipe. As a context manager, it ends both.
 
-    What they say on standard error is kept until it is clear whose failure it
-    was. `passphrase`, if there is one, is what they unlock the key with.
+    Their standard error is kept, so that of two failures only the cause is
+    reported. `passphrase`, if there is one, unlocks the key for both.
     """
 
     def __init__(self, writer: list[str], reader: list[str], passphrase: bytes | None = None) -> None:
         self._passphrase = passphrase
         self._logs = [tempfile.TemporaryFile("w+", errors="replace") for _ in range(2)]
-        self._read = [0, 0]  # how far, into each log
+        self._read = [0, 0]  # offset up to which each log has been read
         first = self._start(writer, 0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         assert first.stdout
         second = self._start(reader, 1, stdin=first.stdout)
@@ -93,7 +93,7 @@ class Pipe:
         environment = dict(os.environ)
         passed: list[int] = []
         if self._passphrase is not None:
-            # Each gets it by a pipe of its own, which no other process can read.
+            # Each tool gets it through a pipe of its own, which no other process can read.
             out, into = os.pipe()
             os.write(into, self._passphrase + b"\n")
             os.close(into)
@@ -112,7 +112,7 @@ class Pipe:
         self.close()
 
     def close(self) -> None:
-        """End those that still run."""
+        """End the tools that still run."""
         for stage in self._stages:
             if stage.poll() is None:
                 stage.terminate()
@@ -121,11 +121,11 @@ class Pipe:
             log.close()
 
     def runs(self) -> bool:
-        """Return whether one of them runs; when one has ended the other sees it, and ends too."""
+        """Return whether one of the tools runs. When one has ended, the other notices and ends too."""
         return any(stage.poll() is None for stage in self._stages)
 
     def reader_lines(self) -> list[str]:
-        """Return what the reader has said since the last call, without what the writer says better."""
+        """Return the reader's lines since the last call, except those about its input: the writer reports the cause."""
         return [line for line in self._lines(1) if not line.startswith("cspool-apply: standard input: ")]
 
     def _lines(self, stage: int) -> list[str]:
@@ -136,10 +136,10 @@ class Pipe:
         return text.splitlines()
 
     def outcome(self) -> Outcome:
-        """Return how the pipe has ended, after both have: the failure that caused the other, if both have failed."""
+        """Return how the pipe has ended, after both tools have. Of two failures, it is the cause of the other."""
         codes = [os.EX_TEMPFAIL if stage.returncode < 0 else stage.returncode for stage in self._stages]
         lines = [self._lines(stage) for stage in range(2)]
-        # A failure that a later try cannot mend causes one that it can; else the writer's causes the reader's.
+        # A failure that a retry cannot mend is the cause of one that it can. Otherwise the writer's is the cause.
         causes = sorted(range(2), key=lambda stage: codes[stage] == os.EX_TEMPFAIL)
         failed = [stage for stage in causes if codes[stage]]
         for stage in failed:

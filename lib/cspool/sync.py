@@ -1,4 +1,4 @@
-"""Sending and fetching, once or for as long as it runs: what cspool-sync does with pipes of our tools."""
+"""Sending and fetching, once or continuously: what cspool-sync does, with pipes of our tools."""
 
 import os
 import random
@@ -15,13 +15,13 @@ from .errors import Failure, NoInput
 from .pipeline import Outcome, Pipe
 
 LOOK = 0.3  # seconds between two looks at the outbox and at the tools that run
-LOOK_QUICK = 0.02  # at a pipe that is waited for
-LOOK_FOR_GARBAGE = 10.0  # seconds between two looks for garbage, if something has come
-CHECKPOINT = 600.0  # seconds until the next look after a checkpoint
+LOOK_QUICK = 0.02  # seconds between two looks at a pipe, when there is no progress to show
+LOOK_FOR_GARBAGE = 10.0  # seconds between two looks for garbage
+CHECKPOINT = 600.0  # seconds from a checkpoint to the next look for garbage
 PUSH_AGAIN = 60.0  # seconds until the same changes are sent again
-STABLE = 20.0  # seconds after which a connection was a good one
-GARBAGE_MIN = 1 << 20  # octets of garbage that are not worth a checkpoint
-DELAY_MAX = 300.0  # seconds until the next try to connect; from 1 it doubles
+STABLE = 20.0  # seconds after which a connection counts as a good one
+GARBAGE_MIN = 1 << 20  # octets; no more garbage than this is not worth a checkpoint
+DELAY_MAX = 300.0  # seconds between two attempts to connect; the delay begins at 1 and doubles
 
 MAY_PASS = (os.EX_OK, os.EX_TEMPFAIL)
 
@@ -31,10 +31,10 @@ T = TypeVar("T")
 class Sync:
     """The sync of one home.
 
-    `quiet` keeps silent about failures that a later try may mend, for
-    `patience` seconds without a good sync; the time of `lock_file` is when
-    one was last reported. `with_checkpoint` has the log compacted when more
-    than half of it is garbage.
+    With `quiet`, a failure that a retry may mend is reported only if for
+    `patience` seconds there was no successful sync and no such report. The
+    modification time of `lock_file` is that of the last such report. With
+    `with_checkpoint`, the log is compacted when more than half of it is garbage.
     """
 
     def __init__(self, quiet: bool, patience: float, with_checkpoint: bool, lock_file: str) -> None:
@@ -44,37 +44,39 @@ class Sync:
         self.lock_file = lock_file
         self.database = home.path("mail.db")
         self.passphrase: bytes | None = None
-        self.reported = False  # a failure that may pass; once for a push and a pull is enough
+        self.reported = False  # a failure that a retry may mend; one report for a push and a pull is enough
 
     def ask_passphrase(self) -> None:
-        """Ask once for the passphrase that all tools will need."""
+        """Ask once for the passphrase that all tools will need, if the key is locked and no command prints it."""
         key = home.path("key")
         if keys.is_locked(key) and not os.environ.get("CSPOOL_PASSPHRASE_COMMAND"):
             self.passphrase = home.passphrase(key)
 
     def report(self, lines: list[str], code: int) -> None:
-        """Say what went wrong, unless a later try may mend it and we are to be patient."""
+        """Report a failure. One that a retry may mend is reported only once, and with `quiet` only when that is due."""
         if not lines or (code == os.EX_TEMPFAIL and self.reported):
             return
         if code == os.EX_TEMPFAIL:
             if self.quiet and not self._is_overdue():
                 return
             self.reported = True
-            lines = lines[-1:]  # ssh says more than one
+            lines = lines[-1:]  # ssh writes several
         for line in lines:
             tool.say(line)
 
     def _is_overdue(self) -> bool:
-        """Return whether it is time to report that there has been no good sync; note that it is reported."""
+        """Return whether it is time to report that there was no successful sync; if so, note the time of the report."""
         progress = self._ask(seen.progress)
-        synced = progress and progress.synced
-        if time.time() - max(synced or 0, os.stat(self.lock_file).st_mtime) < self.patience:
+        # A time in the future, which a wrong clock has noted, counts as never.
+        times = [(progress and progress.synced) or 0, os.stat(self.lock_file).st_mtime]
+        last = max((one for one in times if one <= time.time()), default=0)
+        if time.time() - last < self.patience:
             return False
         os.utime(self.lock_file)
         return True
 
     def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T | None:
-        """Return what the message database answers, None where there is none yet."""
+        """Return the answer of the message database, or None if there is no database yet."""
         try:
             with schema.opened(self.database) as db:
                 return question(db)
@@ -84,24 +86,27 @@ class Sync:
     # What there is to do
 
     def outbox_mark(self, since: int = 0) -> tuple[int, bytes] | None:
-        """Return a value that changes whenever the outbox does; None when there is nothing to send."""
+        """Return a value that changes whenever the outbox does, or None if nothing is ready to be sent.
+
+        Nothing is before a sync at `since` (seconds since 1970) or later.
+        """
         return self._ask(lambda db: outbox.mark(db, since))
 
     def log_size(self, since: int) -> int | None:
-        """Return how many octets the log has, None before a sync at `since` (seconds since 1970) or later."""
+        """Return the size of the log in octets, or None if the last sync was before `since` (seconds since 1970)."""
         progress = self._ask(seen.progress)
         return progress.log_size if progress and (progress.synced or 0) >= since else None
 
     def is_garbage(self) -> bool:
-        """Return whether a checkpoint is wanted, and worth it."""
+        """Return whether checkpoints are wanted, and the garbage is worth one."""
         sizes = self._ask(checkpoint.sizes) if self.with_checkpoint else None
         return bool(sizes and sizes.garbage > max(GARBAGE_MIN, sizes.needed))
 
     def is_known(self) -> bool:
-        """Return whether the spool is the one that we know: in another, a change would be lost or do harm."""
+        """Return whether the spool is the one that we know. In another, a change would be lost or do harm."""
         with suppress(Failure), schema.opened(self.database) as db:
             return seen.agrees(db, pipeline.head(home.spool(None)))
-        return False  # the pull that follows says why
+        return False  # the pull that follows reports why
 
     # Once
 
@@ -149,10 +154,10 @@ class Sync:
         self.report(outcome.lines, outcome.lines_code)
         return outcome.code
 
-    # For as long as it runs
+    # Continuously
 
     def follow(self) -> int:
-        """Stay connected; try again with growing delays. Return the code of a failure that no later try can mend."""
+        """Stay connected; connect again after growing delays. Return the code of a failure that no retry can mend."""
         delay = 1.0
         while True:
             begun = time.monotonic()
@@ -161,7 +166,7 @@ class Sync:
                 return code
             if time.monotonic() - begun > STABLE:
                 delay = 1.0
-            time.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come back at once
+            time.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all connect at once
             delay = min(2 * delay, DELAY_MAX)
 
     def _follow_once(self) -> int:
@@ -183,32 +188,33 @@ class Sync:
 
 
 class Sender:
-    """Sends what comes into the outbox, and checkpoints, while a spool is followed, one pipe at a time.
+    """Sends changes and checkpoints while a spool is followed, by one pipe at a time.
 
-    Nothing is sent before a sync at `since` (seconds since 1970) or later.
+    It sends nothing until there has been a sync at `since` (seconds since 1970)
+    or later.
     """
 
     def __init__(self, sync: Sync, since: int) -> None:
         self.sync = sync
         self.since = since
         self.pipe: Pipe | None = None
-        self.compacting = False  # what the pipe does
-        self.sent: tuple[int, bytes] | None = None  # the mark of the outbox that was sent last
-        self.again = 0.0  # when the same is sent again
-        self.next_look = 0.0  # for garbage
-        self.log_size: int | None = None  # at the last look
+        self.compacting = False  # whether the pipe compacts; else it pushes
+        self.sent: tuple[int, bytes] | None = None  # the mark of the outbox when it was last sent
+        self.again = 0.0  # when the same changes are sent again (time.monotonic)
+        self.next_look = 0.0  # when to look for garbage (time.monotonic)
+        self.log_size: int | None = None  # at the last look for garbage
 
     def look(self) -> int:
-        """Begin what there is to send. Return the exit code of a pipe that has ended, EX_OK while there is none."""
+        """Begin a push or a compaction if one is due. Return the code of a push that no retry can mend, else EX_OK."""
         if self.pipe and self.pipe.runs():
-            return os.EX_OK  # it is not waited for, as it may hang
+            return os.EX_OK  # do not wait for it: it may hang
         if self.pipe:
             code = self.sync.end(self.pipe.outcome())
             self.close()
             if code not in MAY_PASS:
                 if not self.compacting:
                     return code
-                self.sync.with_checkpoint = False  # mail comes without it
+                self.sync.with_checkpoint = False  # mail arrives without it
         waiting = self.sync.outbox_mark(self.since)
         if waiting and (waiting != self.sent or time.monotonic() > self.again):
             self.pipe, self.compacting = self.sync.pushing(), False
@@ -225,7 +231,7 @@ class Sender:
             self.pipe, self.compacting = self.sync.compacting(), True
 
     def close(self) -> None:
-        """End the pipe that runs."""
+        """End the pipe, if there is one."""
         if self.pipe:
             self.pipe.close()
             self.pipe = None

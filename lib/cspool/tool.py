@@ -1,8 +1,8 @@
-"""What every tool does the same way: its usage, its one line of error, its exit code.
+"""What all tools share: reading the command line, the line that reports an error, and the exit code.
 
-A tool ends with `tool.run(main, __doc__)`. The docstring is the usage that
-docopt parses and the text of --help; `main(args)` returns an exit code, or
-None for 0, and raises the errors of errors.py.
+A tool ends with `tool.run(main, __doc__)`. The docstring is the text of --help
+and the usage that docopt parses. `main(args)` returns an exit code, or None for
+0, and raises the errors of errors.py.
 """
 
 import errno
@@ -18,14 +18,14 @@ from .errors import Failure, UsageError, reason
 
 Args = dict[str, Any]
 
-# A full disk, a quota, a bad one, or no memory: somebody may mend it, and the
-# mail server is to keep the mail until then.
+# A disk that is full, over its quota or broken, or a lack of memory: the
+# operator can repair it, and the mail server must keep the mail until then.
 TRANSIENT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 TRANSIENT |= {errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ENOLCK, errno.ETIMEDOUT}
 
 
 def run(main: Callable[[Args], int | None], doc: str) -> None:
-    """Run a tool and leave the process with its exit code, all output flushed."""
+    """Run a tool, flush its output, and end the process with its exit code."""
     _open_standard_files()
     try:
         code = main(_parse(doc)) or os.EX_OK
@@ -34,7 +34,7 @@ def run(main: Callable[[Args], int | None], doc: str) -> None:
     except Failure as failure:
         code = complain(failure)
     except BrokenPipeError:
-        code = os.EX_TEMPFAIL  # whoever read from us has died, and will say so
+        code = os.EX_TEMPFAIL  # the reader of our output has ended, and reports why
     except OSError as error:
         code = complain(os_error(error))
     except MemoryError:
@@ -46,84 +46,84 @@ def run(main: Callable[[Args], int | None], doc: str) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         code = os.EX_TEMPFAIL
     except ModuleNotFoundError as error:
-        # An upgrade half done: the mail server is to keep the mail until it is complete.
+        # An upgrade is half done: the mail server must keep the mail until it is complete.
         code = complain(_failure(os.EX_TEMPFAIL, f"the Python module {error.name} is not installed"))
     except Exception as error:
         if os.environ.get("CSPOOL_DEBUG"):
             raise
         code = complain(bug(error))
-    # Nothing is left to flush but what could not be written; an attempt at exit
-    # would print a traceback, and taking the interpreter down costs time.
+    # All output that can be written is flushed. A normal exit would try the rest
+    # again and print a traceback, and it takes longer.
     os._exit(code)
 
 
 def complain(failure: Failure) -> int:
-    """Print the line of an error on standard error; return its exit code."""
+    """Report a failure on standard error; return its exit code."""
     say(f"{name()}: {failure}")
     return failure.code
 
 
 def say(line: str) -> None:
-    """Print a line on standard error; where that is closed or a full disk, nobody hears it and the work goes on."""
+    """Print a line on standard error. If that is closed or cannot be written, the line is lost, and no error raised."""
     with suppress(OSError):
-        if sys.stderr:  # print() would take standard output instead
+        if sys.stderr:  # print() would write to standard output instead
             print(printable(line), file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
-    """Return a line for a terminal, with ? for what would do something else there: it may be a stranger's."""
+    """Return `text` with ? for each unprintable character: a text from a stranger must not control the terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class Progress:
-    """Says on standard error, if it is a terminal, how far a long work has come; called about once a second."""
+    """Shows the progress of long work on standard error, if that is a terminal. To be called about once a second."""
 
     def __init__(self) -> None:
         self.begun = False
 
     def __call__(self, done: int, all_: int | None) -> None:
-        """Say it; `all_` is None where nobody can know it, and as many as are done at the end."""
+        """Show how many of `all_` items are done. `all_` is None while it is unknown, and `done` at the end."""
         more = all_ is None or done < all_
         if sys.stderr and sys.stderr.isatty() and (more or self.begun):
             shown = f"{done:,}" if all_ is None else f"{done:,} of {all_:,}"
-            # Back to the start of the line, where an error would be written over it.
+            # Back to the start of the line, so that an error overwrites it.
             print(f"{name()}: {shown}", end="\r" if more else "\n", file=sys.stderr, flush=True)
             self.begun = more
 
 
 def number(option: str, text: str | None) -> int | None:
-    """Return what an option that takes a number says, None where it is not given. Raises UsageError."""
+    """Return the value of an option that takes a number, or None if it is not given. Raises UsageError."""
     if text is not None and not (text.isascii() and text.isdigit() and len(text) < 20):
         raise UsageError(f"{option}={text}: not a number")
     return None if text is None else int(text)
 
 
 def name() -> str:
-    """Return the name that the tool was called by."""
+    """Return the name by which the tool was called."""
     return os.path.basename(sys.argv[0])
 
 
 def stdin() -> BinaryIO:
-    """Return standard input for octets; empty where the caller closed it."""
+    """Return standard input as a binary file, which is empty if the caller closed it."""
     return sys.stdin.buffer if sys.stdin else open(os.devnull, "rb")
 
 
 def stdout() -> BinaryIO:
-    """Return standard output for octets. Raises Failure where the caller closed it."""
+    """Return standard output as a binary file. Raises Failure if the caller closed it."""
     if not sys.stdout:
         raise _failure(os.EX_IOERR, "standard output: closed")
     return sys.stdout.buffer
 
 
-def nobody_reads(seconds: float) -> bool:
-    """Wait so long, or less if standard output is a pipe that nobody reads any more; tell which it was."""
+def reader_is_gone(seconds: float) -> bool:
+    """Wait up to `seconds`; return True at once when the reader of standard output, a pipe, is gone."""
     watched = select.poll()
     watched.register(1, 0)
     return bool(watched.poll(seconds * 1000))
 
 
 def os_error(error: OSError) -> Failure:
-    """Return the Failure that stands for an error of the system."""
+    """Return the Failure for an error of the system."""
     line = reason(error)
     if error.filename is not None:
         line = f"{os.fsdecode(error.filename)}: {line}"
@@ -137,12 +137,12 @@ def os_error(error: OSError) -> Failure:
 
 
 def bug(error: Exception) -> Failure:
-    """Return the Failure for a mistake in cspool: its place, but not its text, in which there may be mail."""
+    """Return the Failure for a bug in cspool. It has the source line, but not the error's text, which may hold mail."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
-    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
-    return _failure(os.EX_SOFTWARE, f"internal error: {type(error).__name__} at {place} (CSPOOL_DEBUG=1 shows more)")
+    source = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
+    return _failure(os.EX_SOFTWARE, f"internal error: {type(error).__name__} at {source} (CSPOOL_DEBUG=1 shows more)")
 
 
 def _failure(code: int, text: str) -> Failure:
@@ -155,7 +155,7 @@ def _failure(code: int, text: str) -> Failure:
 
 
 def _parse(doc: str) -> Args:
-    """Return what the command line says; answer --help and --version."""
+    """Return the options and operands of the command line. For --help and --version, print and exit."""
     words = sys.argv[1:]
     args = without_options(doc, words)
     if args is None:
@@ -173,15 +173,16 @@ def _parse(doc: str) -> Args:
 
 
 def without_options(doc: str, words: list[str]) -> Args | None:
-    """Return what docopt would return for a command line that has operands and no options; None for any other.
+    """Return what docopt would return for a command line of operands alone; None if docopt must read it.
 
-    A mail server starts tools like this for each message, and docopt takes
-    about as long as Python itself to start. Only the first line of the usage
-    is looked at: None where that demands an option, or repeats an operand.
+    A mail server starts a tool in this way for each message, and docopt takes
+    as long to start as Python itself. Only the first line of the usage is read.
+    docopt must read the command line if that line requires an option, if
+    anything may repeat, or if the operands do not fit.
     """
     usage = doc.partition("Usage: ")[2].partition("\n\n")[0]
     first = usage.split(usage.split()[0])[1]
-    demanded, depth = "", 0  # what stands outside of brackets
+    demanded, depth = "", 0  # the words outside brackets
     for character in first:
         depth += character == "["
         demanded += "" if depth else character
@@ -202,7 +203,7 @@ def without_options(doc: str, words: list[str]) -> Args | None:
 
 
 def _open_standard_files() -> None:
-    """Open what of 0, 1 and 2 the caller closed, lest a key or a log come to be one of them."""
+    """Open each of 0, 1 and 2 that the caller closed, so that no key and no log gets one of these descriptors."""
     for fd in range(3):
         try:
             os.fstat(fd)

@@ -1,6 +1,6 @@
-"""The command line of a tool, as its docstring says: the only module that touches docopt.
+"""Reading the command line of a tool by the usage in its docstring: the only module that imports docopt.
 
-docopt takes about as long as Python to start, so tool.py does without it where
+docopt takes about as long to start as Python, so tool.py does without it if
 there are no options.
 """
 
@@ -14,32 +14,33 @@ Args = dict[str, object]
 
 
 def read(doc: str, words: list[str]) -> Args:
-    """Return what docopt reads in the arguments of a tool, by option or operand. Raises UsageError.
+    """Return the values of all options and operands in the arguments of a tool. Raises UsageError.
 
     The first "--" ends the options (POSIX.1-2017, Utility Syntax Guideline
-    10). docopt would take it for an operand, and an operand behind it for an
-    option, so it is given a stand-in for each.
+    10). docopt would read it as an operand, and an operand after it as an
+    option. So docopt does not see it, and sees a placeholder for each argument
+    after it.
     """
     end = words.index("--") if "--" in words else len(words)
-    behind = {f"\0{number}": word for number, word in enumerate(words[end + 1 :])}
+    operands = {f"\0{number}": word for number, word in enumerate(words[end + 1 :])}  # by placeholder
     try:
         # By position: docopt 0.6.2 and docopt-ng name the third argument differently.
-        found = docopt.docopt(doc, [*words[:end], *behind], False)
+        found = docopt.docopt(doc, [*words[:end], *operands], False)
     except docopt.DocoptExit:
         raise UsageError(_unknown_option(doc, words[:end]) or f"usage: {_synopsis(doc)}") from None
     return {
-        key: [behind.get(one, one) for one in value] if isinstance(value, list) else behind.get(value, value)
+        key: [operands.get(one, one) for one in value] if isinstance(value, list) else operands.get(value, value)
         for key, value in found.items()
     }
 
 
 def _unknown_option(doc: str, words: list[str]) -> str | None:
-    """Return what to say of the first option that a tool does not have, and which it may have been meant to be."""
+    """Return the message for the first option that the tool does not have, with the nearest that it has, or None."""
     usage = _usage(doc).replace("|", " ").replace("...", "")
     known = {word.strip("[]()").partition("=")[0] for word in usage.split() if "--" in word}
     for word in words:
         option = word.partition("=")[0]
-        # docopt takes any unique beginning of an option for it.
+        # docopt accepts any unique prefix of an option.
         if option.startswith("-") and option != "-" and not any(one.startswith(option) for one in known):
             nearest = difflib.get_close_matches(option, sorted(known), 1, 0.7)
             return f"{option}: no such option: " + (f"did you mean {nearest[0]}?" if nearest else "see --help")

@@ -1,7 +1,8 @@
-"""Checking a spool without believing anything in it, and making a sound one of what is sound: for cspool-fsck.
+"""Checking a spool without trusting anything in it, and repairing it from its sound parts: for cspool-fsck.
 
 A frame is sound if scan.py finds it whole, and if the chain in the next frame,
-or in `head`, speaks of its record. Nothing is removed or written over.
+or in `head`, confirms its record. A repair replaces `head`, and `format` if
+that is damaged. No segment is removed or overwritten.
 """
 
 import os
@@ -14,13 +15,13 @@ from typing import NamedTuple
 from .. import disk, frame
 from ..errors import DataError
 from . import append, scan
-from .append import LIST, LOG, generation
-from .files import Head, Header, Segment, digest, parse_list
+from .append import generation
+from .files import LIST, LOG, Head, Header, Segment, digest, parse_list
 from .scan import Mapped, WholeFrame
 
 
 class Run(NamedTuple):
-    """Sound frames that follow each other in a segment without damage between them."""
+    """Consecutive sound frames of a segment, without damage between them."""
 
     segment: int  # its index in the list
     first: WholeFrame
@@ -29,17 +30,17 @@ class Run(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """The last number that a checkpoint states, and that of its own last record; 0 and 0 for none."""
+    """The last number that a checkpoint states, and the number of its own last record; 0 and 0 for none."""
 
     stated: int
     end: int
 
 
 class SpoolCheck:
-    """What is in the spool at `path`, and what is wrong with it. Raises DataError where nothing says which it is.
+    """What is in the spool at `path`, and what is wrong with it. Raises DataError if the id of the spool is lost.
 
-    `problems` has a line for each. `head` and `segments` are mended as far as
-    the rest of the spool says what they must be.
+    `problems` has a line for each. `head` (None if it is lost) and `segments`
+    are corrected as far as the rest of the spool tells what they must be.
     """
 
     def __init__(self, path: str) -> None:
@@ -50,12 +51,12 @@ class SpoolCheck:
         self.id = self._read_id()
         self.segments = self._read_list()
         self.checkpoint = self._find_checkpoint()
-        self.damaged: dict[int, str] = {}  # why a segment cannot stay as it is, by index
+        self.damaged: dict[int, str] = {}  # why a segment cannot stay as it is, by its index
         self.counts: Counter[int] = Counter()  # sound frames, by index of their segment
         self.runs: list[Run] = []
-        self.lost: list[range] = []  # numbers that have no sound frame, and of which the head does not say so
+        self.lost: list[range] = []  # numbers without a sound frame, except those that the head gives up
         self._read_frames()
-        # Which records a checkpoint keeps is not known here, but how many are in a segment.
+        # It is not known here which records a checkpoint keeps, but the list says how many each segment has.
         self.kept_lost = sum(
             max(0, (segment.frames or 0) - self.counts[index])
             for index, segment in enumerate(self.segments)
@@ -67,7 +68,7 @@ class SpoolCheck:
             self._say(f"{self.segments[index].name}: {reason}")
 
     def lost_records(self) -> list[str]:
-        """Return how messages name what is lost."""
+        """Return the names of the lost records in messages."""
         kept = f"{self.kept_lost} of the records before record {self.checkpoint.stated + 1}"
         return [kept] * bool(self.kept_lost) + [span(numbers) for numbers in self.lost]
 
@@ -77,7 +78,7 @@ class SpoolCheck:
     # The small files
 
     def read(self, name: str) -> bytes:
-        """Return a small file, or nothing where there is none that can be read."""
+        """Return the contents of a small file, or nothing if it cannot be read."""
         with suppress(OSError), disk.open_plain(os.path.join(self.path, name)) as file:
             return file.read()
         return b""
@@ -106,7 +107,7 @@ class SpoolCheck:
         words = self.read("format").decode("ascii", "replace").split()
         given = words[2] if words[:2] == ["cspool-spool", "1"] and len(words) == 3 else None
         if given and self.head and given != self.head.spool.hex() and self._all_segments_are_of(given):
-            self._say("head: it is of another spool")
+            self._say("head: belongs to another spool")
             self.head = self.head._replace(spool=bytes.fromhex(given))
         elif not given or (self.head and given != self.head.spool.hex()):
             self._say("format: missing, damaged, or of another spool")
@@ -114,7 +115,7 @@ class SpoolCheck:
             return self.head.spool
         if given:
             return bytes.fromhex(given)
-        raise DataError(f"{self.path}: no spool here, or nothing is left that says which (format, head)")
+        raise DataError(f"{self.path}: no spool here, or both format and head are lost")
 
     def _all_segments_are_of(self, spool: str) -> bool:
         headers = [self._header(name) for name in filter(LOG.fullmatch, os.listdir(self.path))]
@@ -126,21 +127,21 @@ class SpoolCheck:
         return None
 
     def _read_list(self) -> list[Segment]:
-        """Return the segments: those of the list that head names, or else what older lists and the names say."""
+        """Return the segments in the list that head names, or else those that older lists and the file names tell."""
         if self.head:
             name = f"segments.{self.head.list}"
             with suppress(DataError):
                 return parse_list(self.read(name), name, self.head.digest)
             with suppress(DataError):
                 newer = Head.parse(self.read("head"), "head")
-                if newer != self.head:  # appends came in between, and the list is gone
+                if newer != self.head:  # appends have replaced it since, and removed the list
                     self.head = newer
                     return self._read_list()
             self._say(f"{name}: missing or damaged")
         return self._guess_list()
 
     def _guess_list(self) -> list[Segment]:
-        """Return the segments of the newest list that is whole, and behind them those that are in no list."""
+        """Return the segments of the newest list that is whole, and after them the later ones, which are in no list."""
         names = os.listdir(self.path)
         listed: dict[int, str] = {}
         for number in sorted((int(found[1]) for found in map(LIST.fullmatch, names) if found), reverse=True):
@@ -150,24 +151,24 @@ class SpoolCheck:
                     listed = {int(name[:20]): name for name in old}
                     break
         last = max(listed, default=0)
-        # Of several that begin with the same number, the last generation.
+        # Of several with the same first number, the last generation counts.
         newer = [name for name in sorted(filter(LOG.fullmatch, names), key=generation) if int(name[:20]) > last]
         listed |= {int(name[:20]): name for name in newer}
         return [Segment(listed[first], None, None) for first in sorted(listed)]
 
     def _find_checkpoint(self) -> Checkpoint:
-        """Return the checkpoint that head names; where that is not there, mend head after what the segments say."""
+        """Return the checkpoint that head names. If that is not there, correct head by the headers of the segments."""
         if not self.head:
             return self._last_checkpoint()
         if self.head.checkpoint_end and not self._has_checkpoint(self.head):
             found = self._last_checkpoint()
-            if 0 < found.end < self.head.next:  # else the one that it names has been lost
-                self._say("head: it speaks of another checkpoint than there is")
+            if 0 < found.end < self.head.next:  # else the one that head names has been lost
+                self._say("head: names a checkpoint that is not there")
                 self.head = self.head._replace(stated=found.stated, checkpoint_end=found.end)
         return Checkpoint(self.head.stated, self.head.checkpoint_end)
 
     def _has_checkpoint(self, head: Head) -> bool:
-        """Return whether there is a segment for the checkpoint that a head names, with no other word in its header."""
+        """Return whether there is a segment for the checkpoint that a head names, and its header, if sound, agrees."""
         for segment in self.segments:
             if segment.first == head.stated + 1:
                 header = self._header(segment.name)
@@ -175,7 +176,7 @@ class SpoolCheck:
         return False
 
     def _last_checkpoint(self) -> Checkpoint:
-        """Return the last checkpoint that the header of a segment speaks of."""
+        """Return the last checkpoint that the header of a segment names."""
         for segment in reversed(self.segments):
             header = self._header(segment.name)
             if header and header.checkpoint:
@@ -200,7 +201,7 @@ class SpoolCheck:
             self._note_gap(range(expected, self.head.next))
 
     def _note_gap(self, gap: range) -> None:
-        """Note that these numbers have no sound frame, without those that the head gives up."""
+        """Note that these numbers have no sound frame, except those that the head gives up."""
         given_up = self.head.first if self.head else self.checkpoint.stated + 1
         gap = range(max(gap.start, given_up), gap.stop)
         if gap:
@@ -208,8 +209,8 @@ class SpoolCheck:
             self.lost.append(gap)
 
     def _sound(self) -> Iterator[tuple[int, WholeFrame]]:
-        """Yield (index of its segment, frame) for each frame whose record is the one that the next chain speaks of."""
-        before: tuple[int, WholeFrame] | None = None  # waits for what the next frame says of it
+        """Yield (index of its segment, frame) for each frame whose record the next chain confirms."""
+        before: tuple[int, WholeFrame] | None = None  # not yet confirmed by the next frame
         for index, found in self._whole():
             if found.number == 1 and found.chain != frame.first_chain(self.id):
                 self.damaged[index] = "of another log"
@@ -217,7 +218,7 @@ class SpoolCheck:
                 if before:
                     yield before
                 before = index, found
-            elif self.head:  # one of the two is not of this log; the end that head names speaks for the later one
+            elif self.head:  # one of the two is not of this log; the later one leads to the end that head names
                 self.damaged[before[0]] = "altered"
                 before = index, found
             else:
@@ -227,13 +228,13 @@ class SpoolCheck:
             yield before
 
     def _check_end(self, last: WholeFrame) -> None:
-        """Mend a head that does not go with the last frame: the frame has a checksum, and head has none."""
+        """Correct the chain in head by the last frame if they differ: the frame has a checksum, and head has none."""
         if self.head and last.number == self.head.next - 1 and last.after != self.head.chain:
-            self._say("head: it does not go with the last record")
+            self._say("head: its chain is not that of the last record")
             self.head = self.head._replace(chain=last.after)
 
     def _whole(self) -> Iterator[tuple[int, WholeFrame]]:
-        """Yield (index of its segment, frame) for each frame with a good checksum, by number."""
+        """Yield (index of its segment, frame) for each frame with a good checksum, in the order of numbers."""
         expected, stop = 1, self.head.next if self.head else frame.HEAD_NUMBER
         for index, segment in enumerate(self.segments):
             following = self.segments[index + 1].first if index + 1 < len(self.segments) else stop
@@ -264,15 +265,16 @@ class SpoolCheck:
 
 
 def span(numbers: range) -> str:
-    """Return how messages name a range of records."""
+    """Return the name of a range of records in messages."""
     return frame.records(numbers.start, numbers.stop - 1)
 
 
 def repair(check: SpoolCheck) -> list[str]:
-    """Make a sound spool of what is sound; return the names of the segments that are kept for what is damaged in them.
+    """Make a sound spool of the sound parts; return the names of the damaged segments, which are kept.
 
-    A segment with damage in it is written anew; a list and a head name what
-    is sound. A reader sees either spool. The caller holds the lock.
+    The sound frames of a damaged segment are written to new segments. A new
+    list and a new head name what is sound. A reader sees either the old spool
+    or the new one. The caller holds the lock.
     """
     path, head = check.path, check.head
     rows = [row for index in range(len(check.segments)) for row in _rows(check, index)]
@@ -280,7 +282,7 @@ def repair(check: SpoolCheck) -> list[str]:
     found = (last.number + 1, last.after) if last else (1, frame.first_chain(check.id))
     next_, chain = (head.next, head.chain) if head else found
     if next_ > found[0]:
-        rows.append(_new_segment(check, next_, chain, 0, b""))  # for what is to come, behind what is lost
+        rows.append(_new_segment(check, next_, chain, 0, b""))  # for new records, after those that are lost
     segment = rows[-1] if rows else Segment("-", 0, 0)
     rows[-1:] = [Segment(segment.name, None, None)] * len(rows[-1:])
     text = "".join(row.line() for row in rows).encode()
@@ -300,7 +302,7 @@ def repair(check: SpoolCheck) -> list[str]:
 
 
 def _rows(check: SpoolCheck, index: int) -> Iterator[Segment]:
-    """Yield what the list is to say of a segment; one with damage in it becomes a new one for each run."""
+    """Yield the rows for a segment in the new list: a damaged one is replaced by a new one for each run."""
     path = os.path.join(check.path, check.segments[index].name)
     for _, first, last, frames in (run for run in check.runs if run.segment == index):
         if index in check.damaged:
@@ -312,7 +314,7 @@ def _rows(check: SpoolCheck, index: int) -> Iterator[Segment]:
 
 
 def _new_segment(check: SpoolCheck, first: int, chain: bytes, frames: int, octets: bytes) -> Segment:
-    """Write a segment; its header speaks of the checkpoint if that begins there."""
+    """Write a new segment, whose header names the checkpoint if that begins there."""
     stated, end = check.checkpoint
     checkpoint = end - stated if first == stated + 1 else 0
     return append.new_segment(check.path, Header(check.id, first, chain, 0, checkpoint), frames, octets)

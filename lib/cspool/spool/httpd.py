@@ -1,8 +1,8 @@
-"""One HTTP connection to the spools of a directory: what cspool-httpd(8) says to it (RFC 9110, RFC 9112).
+"""An HTTP connection to the spools in a directory, as cspool-httpd(8) serves it (RFC 9110, RFC 9112).
 
-GET and HEAD give the files of a spool, POST appends a stream to it. Each
-request carries a token as the password of Basic authentication (RFC 7617),
-which is what clients send of ~/.netrc.
+GET and HEAD return the files of a spool; POST appends a stream to it. Each
+request has a token as the password of Basic authentication (RFC 7617), which
+clients read from ~/.netrc.
 """
 
 import base64
@@ -27,27 +27,27 @@ from .batch import Records
 from .tokens import Tokens
 
 NAME = re.compile(r"/([A-Za-z0-9_@+][A-Za-z0-9._@+-]*)/(?:(head|format|segments\.\d{1,19}|\d{20}\.\d{1,9}\.log))?")
-QUIET = 60.0  # seconds: without a whole request, or without taking a piece of an answer
+QUIET = 60.0  # seconds in which a client must send a whole request, or read a piece of an answer
 LINGER = 5.0  # seconds for a client to read the last answer
-SLOW = 10_000  # octets a second: a request slower than that is cut off
-WAIT_MAX = 60.0  # seconds that a request may wait for news
-LOOK = 0.2  # seconds between two looks for news
+SLOW = 10_000  # octets a second; a body of n octets may take QUIET + n / SLOW seconds
+WAIT_MAX = 60.0  # seconds that a request may wait for a change of `head`
+LOOK = 0.2  # seconds between two looks at `head`, or at `Service.stopping`
 PIECE = 1 << 18  # octets of an answer sent at a time
 
 
 class Service(NamedTuple):
-    """What all connections have in common."""
+    """What all connections share."""
 
-    root: str
+    root: str  # the directory of the spools
     tokens: Tokens
-    stream_max: int  # octets of a request's body
-    spool_max: int | None  # octets of a log
+    stream_max: int  # octets in the body of a request
+    spool_max: int | None  # octets in a log; None for no limit
     log: IO[str] | None
-    stopping: threading.Event
+    stopping: threading.Event  # set when the server ends
 
 
 class Refusal(Exception):
-    """An answer that is no success: its status and one line of text."""
+    """An answer other than success: its status, one line of text, and headers (with _ for -)."""
 
     def __init__(self, status: int, text: str, **headers: str) -> None:
         super().__init__(text)
@@ -56,7 +56,7 @@ class Refusal(Exception):
 
 
 class HttpConnection(BaseHTTPRequestHandler):
-    """Serves one connection until it ends; `client_address` is for the log."""
+    """Serves one connection until it ends. `peer` is the address of the client, for the log."""
 
     protocol_version = "HTTP/1.1"
     server_version = f"cspool/{__version__}"
@@ -83,7 +83,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         self.body: _Body | None = None
         try:
             super().handle_one_request()
-        except OSError:  # whoever was there is gone, or too slow
+        except OSError:  # the client is gone, or too slow
             self.close_connection = True
         if self.status and self.service.log:
             line = "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in self.requestline)
@@ -94,22 +94,22 @@ class HttpConnection(BaseHTTPRequestHandler):
         self.close_connection |= self.service.stopping.is_set()
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: a line is written when a request has been answered, with its size."""
+        """Log nothing: handle_one_request writes a line after the answer, whose size it then knows."""
 
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         if code != 100:
             self.status = int(code)
 
     def flush_headers(self) -> None:
-        self.connection.settimeout(QUIET)  # for what is sent from here on
+        self.connection.settimeout(QUIET)  # for all that is sent after this
         super().flush_headers()
 
     def handle_expect_100(self) -> bool:
-        return True  # not before it is clear that the body is wanted: see _append
+        return True  # not yet: _records asks for the body once it is wanted
 
     def do_GET(self) -> None:
         with self._refusals():
-            self._give(*self._allowed("fetch"))
+            self._send_file(*self._allowed("fetch"))
 
     do_HEAD = do_GET
 
@@ -126,7 +126,7 @@ class HttpConnection(BaseHTTPRequestHandler):
             self._answer(refusal.status, f"{refusal}\n".encode(), refusal.headers)
 
     def _allowed(self, right: str) -> tuple[str, str]:
-        """Return the directory of a spool and the name of a file in it ("" for none)."""
+        """Return the directory of the spool and the name of the file in it ("" for none). Raises Refusal."""
         path = NAME.fullmatch(self.path if self.path.endswith("/") or right == "fetch" else self.path + "/")
         kind, _, coded = self.headers.get("Authorization", "").partition(" ")
         try:
@@ -138,7 +138,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         except OSError:
             raise Refusal(503, "the tokens cannot be read") from None
         if not rights:
-            # The same for a spool that there is not.
+            # The same answer if there is no such spool.
             raise Refusal(401, "no token for this spool", WWW_Authenticate='Basic realm="spool"')
         if right not in rights:
             raise Refusal(403, f"this token does not allow to {right}")
@@ -150,7 +150,7 @@ class HttpConnection(BaseHTTPRequestHandler):
     # Answers
 
     def _answer(self, status: int, text: bytes, headers: dict[str, str]) -> None:
-        """Send an answer of one line; what is still to come of the request is not read."""
+        """Send an answer of one line. If the body has not been read, the connection then closes."""
         if self._is_body_left():
             self.close_connection = True
         self._begin(status, len(text), {"Content-Type": "text/plain", **headers})
@@ -172,20 +172,20 @@ class HttpConnection(BaseHTTPRequestHandler):
 
     # GET
 
-    def _give(self, directory: str, name: str) -> None:
-        """Give a file, a range of it, or 304; for `head`, when there is news if the client would rather wait."""
+    def _send_file(self, directory: str, name: str) -> None:
+        """Send a file, a range of it, or 304. For `head`, wait until it has changed if the client prefers that."""
         end = time.monotonic() + self._wait() if name == "head" else 0.0
         while True:
             with _open_file(directory, name) as file:
                 status = os.fstat(file.fileno())
                 if name.endswith(".log"):  # which only grows
                     tag = f'"{status.st_ino:x}-{status.st_size:x}"'
-                else:  # may be replaced more often than a clock ticks
+                else:  # may be replaced twice within a tick of the clock
                     tag = f'"{hashlib.blake2b(file.read(), digest_size=16).hexdigest()}"'
                 if tag not in self.headers.get("If-None-Match", ""):
-                    self._give_open_file(file, status.st_size, tag)
+                    self._send_open_file(file, status.st_size, tag)
                     return
-            if time.monotonic() >= end or self._is_alone():
+            if time.monotonic() >= end or self._wait_is_over():
                 waited = {"Preference-Applied": "wait"} if end else {}
                 self.send_response(304)
                 for header, value in {"ETag": tag, **waited}.items():
@@ -193,12 +193,12 @@ class HttpConnection(BaseHTTPRequestHandler):
                 self.end_headers()
                 return
 
-    def _give_open_file(self, file: IO[bytes], size: int, tag: str) -> None:
+    def _send_open_file(self, file: IO[bytes], size: int, tag: str) -> None:
         start, end, headers = 0, size, {"ETag": tag, "Accept-Ranges": "bytes", "Cache-Control": "no-cache"}
         given = self.headers.get("Range", "")
         if given and self.headers.get("If-Range", tag) == tag:
             span = re.fullmatch(r"bytes=(\d{1,19})-(\d{1,19})?|bytes=-(\d{1,19})", given.strip())
-            if span:  # all else, like several ranges, may be passed over (RFC 9110 section 14.2)
+            if span:  # anything else, such as several ranges, may be ignored (RFC 9110 section 14.2)
                 start = int(span[1]) if span[1] else max(0, size - int(span[3]))
                 end = min(size, int(span[2]) + 1) if span[2] else size
                 if start >= end:
@@ -209,21 +209,20 @@ class HttpConnection(BaseHTTPRequestHandler):
         file.seek(start)
         while start < end and self.command != "HEAD":
             piece = file.read(min(PIECE, end - start))
-            if not piece:  # cut off, which no log ever is
+            if not piece:  # the file has been truncated, which no tool does
                 self.close_connection = True
                 return
             self._send(piece)
             start += len(piece)
 
     def _wait(self) -> float:
-        """Return the seconds that the client would rather wait than hear of no news (RFC 7240 section 4.3)."""
+        """Return the seconds that the client prefers to wait for a change (RFC 7240 section 4.3), 0 for none."""
         found = re.search(r"(?:^|[,;\s])wait=(\d{1,9})", self.headers.get("Prefer", ""))
         return min(float(found[1]), WAIT_MAX) if found else 0.0
 
-    def _is_alone(self) -> bool:
-        """Wait for the time between two looks; tell whether the client is gone, or we are to go."""
+    def _wait_is_over(self) -> bool:
+        """Wait up to LOOK seconds; return True if the client is gone or sends another request, or the server ends."""
         readable = select.select([self.connection], [], [], LOOK)[0]
-        # A request that does not wait for this answer ends it, as a connection that is closed does.
         return bool(readable) or self.service.stopping.is_set()
 
     # POST
@@ -240,11 +239,11 @@ class HttpConnection(BaseHTTPRequestHandler):
             spool = Spool(directory)
             records, digest = self._records(int(length[0]))
             spool.append(records, records.size, self.service.spool_max)
-        # What no other server would say, whatever it answers to a POST.
+        # No other server answers a POST with this text.
         self._answer(200, f"cspool-appended {records.count} {digest}\n".encode(), {})
 
     def _records(self, length: int) -> tuple[Records, str]:
-        """Return the records in a body of this length, and its digest."""
+        """Read a body of `length` octets; return its records, and its BLAKE2b-256 in hex. Raises Refusal."""
         if self.headers.get("Expect", "").lower() == "100-continue":
             self.send_response_only(100)
             self.end_headers()
@@ -258,11 +257,11 @@ class HttpConnection(BaseHTTPRequestHandler):
 
     @contextmanager
     def _trouble(self) -> Iterator[None]:
-        """Say what is wrong here, but not where the spools are."""
+        """Raise Refusal for a failure in the block, with its text but without the path of the spools."""
         try:
             yield
         except (TimeoutError, ConnectionError):
-            raise  # there is nobody to tell
+            raise  # the client is gone
         except (Failure, OSError) as error:
             failure = tool.os_error(error) if isinstance(error, OSError) else error
             text = str(failure).replace(self.service.root.rstrip("/") + "/", "")
@@ -274,7 +273,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         return self.body is None or self.body.left > 0
 
     def finish(self) -> None:
-        """Close without losing the last answer, which a client may not have read before it has sent all."""
+        """Close the connection, but first let the client read the last answer: it may still be sending its request."""
         with suppress(OSError):
             super().finish()
             self.connection.shutdown(socket.SHUT_WR)
@@ -284,7 +283,7 @@ class HttpConnection(BaseHTTPRequestHandler):
 
 
 class _Timed(io.RawIOBase):
-    """What a connection receives, for as long as its deadline allows. Raises TimeoutError."""
+    """The octets that a connection receives before its deadline. Raises TimeoutError after it."""
 
     def __init__(self, handler: HttpConnection) -> None:
         self.handler = handler
@@ -305,7 +304,7 @@ class _Timed(io.RawIOBase):
 
 
 class _Body:
-    """The body of a request, and its BLAKE2b-256 as far as it has been read."""
+    """The body of a request, and the BLAKE2b-256 of what has been read of it."""
 
     def __init__(self, stream: io.BufferedIOBase, length: int) -> None:
         self.stream = stream
@@ -320,7 +319,7 @@ class _Body:
 
 
 def _open_file(directory: str, name: str) -> IO[bytes]:
-    """Open a file of a spool; no link leads out of it. Raises Refusal."""
+    """Open a file of a spool, without following any link. Raises Refusal."""
     try:
         spool = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:

@@ -160,7 +160,7 @@ def _why(text: str) -> str:
 def _ended_with_reader(child: int) -> bool:
     """Wait until a child has ended. If the reader of its output goes first, end the child and return True."""
     while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        if tool.nobody_reads(0.5):
+        if tool.reader_is_gone(0.5):
             import signal
 
             os.kill(child, signal.SIGTERM)
