@@ -21,6 +21,7 @@ class Log:
     def __init__(self):
         self.records, self.bodies, self.chains = [], [], [frame.first_chain(SPOOL)]
         self.stated = self.checkpoint_end = 0
+        self.hashes = {}  # of records, from when they were dropped
         self.kept = []  # numbers up to `stated` of the records that have not been dropped
 
     def append(self, body, sender):
@@ -36,12 +37,27 @@ class Log:
             self.append(body, ALICE)
         self.checkpoint_end = len(self.records)
 
+    def hash(self, number):
+        return self.hashes.setdefault(number, frame.record_hash(self.records[number - 1]))
+
     def head(self, end):
         covered = (self.stated, self.checkpoint_end) if self.checkpoint_end <= end else (0, 0)
-        return Head(SPOOL, end + 1, self.chains[end], covered[0] + 1, "-", 0, 0, bytes(32), *covered)
+        return Head(SPOOL, end + 1, self.chains[end], 1, "-", 0, 0, bytes(32), *covered)
 
     def frame(self, number):
         return Frame(number, self.chains[number - 1], self.records[number - 1])
+
+    def compacted(self, after):
+        """Yield the frames that are left of the log up to what the checkpoint states."""
+        run = []
+        for number in range(after + 1, self.stated + 2):
+            if run and (number in self.kept or number > self.stated):
+                yield Frame(frame.DROPPED + run[0], self.chains[run[0] - 1], b"".join(map(self.hash, run)))
+                run = []
+            if number in self.kept:
+                yield self.frame(number)
+            elif number <= self.stated:
+                run.append(number)
 
     def stream(self, after, end):
         """Yield the frames that cspool-fetch writes."""
@@ -49,7 +65,7 @@ class Log:
         yield Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text())
         if after < head.stated:
             yield from map(self.frame, range(head.stated + 1, head.checkpoint_end + 1))
-            yield from map(self.frame, [number for number in self.kept if number > after])
+            yield from self.compacted(after)
             after = head.checkpoint_end
         yield from map(self.frame, range(after + 1, end + 1))
 

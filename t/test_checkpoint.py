@@ -75,6 +75,11 @@ def compacted(log, desktop):
     return log
 
 
+def numbers(frames):
+    """Return the first number that each frame stands for."""
+    return [one.number % frame.DROPPED for one in frames]
+
+
 def apply(device, frames):
     Replay(device.db, [ALICE]).run(iter(frames))
 
@@ -86,7 +91,7 @@ def same(one, other):
             Device.state,
             Device.mailboxes,
             Device.subscribed,
-            lambda device: list(checkpoint.state(device.db, 99)),
+            lambda device: list(checkpoint.state(device.db)),
         )
     )
 
@@ -120,6 +125,7 @@ def test_what_it_does_not_keep_is_not_needed(tmp_path, log, desktop):
     compacted(log, desktop)
     assert log.kept == [3, 4, 5, 6, 9]
     for number in (1, 2, 7, 8):
+        log.hash(number)
         log.records[number - 1] = b"dropped"
     new = Device(tmp_path, "new")
     new.fetch(log)
@@ -306,10 +312,10 @@ def test_what_is_discarded_is_not_kept(tmp_path, log, desktop):
 def test_a_load_goes_on_where_it_was_cut_off(tmp_path, log, desktop):
     compacted(log, desktop)
     new = Device(tmp_path, "new")
-    for expected in (3, 4, 5):
-        new.fetch_and_die(log, 5, {4})
+    for expected in (2, 3, 4):
+        new.fetch_and_die(log, 6, {5})
         assert seen.cursor(new.db).number == 0 and seen.reached(new.db) == expected
-    assert [one.number for one in log.stream(5, len(log.records))][1:] == [10, 11, 6, 9]
+    assert numbers(log.stream(4, len(log.records)))[1:] == [10, 11, 5, 6, 7, 9]
     new.fetch(log)
     assert same(new, desktop)
 
@@ -345,8 +351,8 @@ def test_a_newer_one_while_one_is_loaded(tmp_path, log, desktop):
 
 def lies(log, frames):
     """Yield (name of the lie, frames, message about it); `frames` are what cspool-fetch writes."""
-    where = {one.number: place for place, one in enumerate(frames)}
-    closing, part, kept = where[11], where[10], where[5]
+    where = {number: place for place, number in enumerate(numbers(frames))}
+    closing, part, kept, dropped = where[11], where[10], where[5], where[7]
 
     def without(place):
         return frames[:place] + frames[place + 1 :]
@@ -359,15 +365,38 @@ def lies(log, frames):
     yield "no closing record", without(closing), f"record 5 comes before {name}"
     yield "no checkpoint at all", without(part)[: part + 0] + frames[kept:], f"record 5 comes before {name}"
     yield "nothing but the head", frames[:1], f"{name} is missing"
-    yield "a kept record missing", without(kept), f"record 5 missing, which {name} keeps"
-    yield "two of them", frames[:kept] + frames[kept + 2 :], f"record 5 and 1 more missing, which {name} keeps"
+    yield "a kept record missing", without(kept), "record 5 missing"
+    yield "two of them", frames[:kept] + frames[kept + 2 :], "records 5 to 6 missing"
+    hashes = frame.record_hash(frames[kept].record)
+    instead_of_it = Frame(frame.DROPPED + 5, frames[kept].chain, hashes)
+    yield (
+        "a kept record dropped",
+        [*frames[:kept], instead_of_it, *frames[kept + 1 :]],
+        f"record 5 missing, which {name} keeps",
+    )
+    yield "dropped records missing", without(dropped), "records 7 to 8 missing"
+    yield (
+        "the hash of a dropped record altered",
+        instead(dropped, record=bytes(64)),
+        "record 9 does not continue the log that has been seen",
+    )
+    yield "the last record missing", without(where[9]), f"record 9 missing, before {name}"
+    yield (
+        "the last record altered",
+        instead(where[9], record=b"x" * 1100),
+        f"{name} is of another log than has been seen",
+    )
     altered = frames[kept].record[:-1] + bytes([frames[kept].record[-1] ^ 1])
-    yield "a kept record altered", instead(kept, record=altered), f"record 5 is not the one that {name} keeps"
+    yield (
+        "a kept record altered",
+        instead(kept, record=altered),
+        "record 6 does not continue the log that has been seen",
+    )
     again = record.seal(command.deliver(b"Subject: d\r\n\r\n", 1), HOST, ALICE.public)
     yield (
         "the same message in another record",
         instead(kept, record=again),
-        f"record 5 is not the one that {name} keeps",
+        "record 6 does not continue the log that has been seen",
     )
     yield "another chain", instead(closing, chain=bytes(32)), f"record 11 is not the next one of {name}"
     # This cannot be told from a checkpoint that is sealed to a key which we do not have.
@@ -380,7 +409,7 @@ def lies(log, frames):
 def test_lies_are_said_and_nothing_is_loaded(tmp_path, log, desktop, laptop):
     compacted(log, desktop)
     frames = list(log.stream(SEEN, len(log.records)))
-    assert [one.number for one in frames[1:]] == [10, 11, 5, 6, 9]
+    assert numbers(frames)[1:] == [10, 11, 5, 6, 7, 9]
     names = set()
     for name, lie, said in lies(log, frames):
         before = (laptop.state(), seen.cursor(laptop.db), laptop.state("fold_"))
@@ -389,7 +418,7 @@ def test_lies_are_said_and_nothing_is_loaded(tmp_path, log, desktop, laptop):
         assert str(caught.value) == said, name
         assert before == (laptop.state(), seen.cursor(laptop.db), laptop.state("fold_")), name
         names.add(name)
-    assert len(names) == 11
+    assert len(names) == 16
     apply(laptop, frames)
     assert same(laptop, desktop)
 
@@ -407,6 +436,42 @@ def forged(log, sender, number=None, chain=None, spool=SPOOL, rows=None):
         lie.append(body, sender)
     lie.checkpoint_end = len(lie.records)
     return lie
+
+
+def test_a_fork_whose_difference_was_dropped_does_not_get_past_it(tmp_path, log, desktop):
+    """The operator shows one machine a delivery, and the others a record without effect, which no checkpoint keeps."""
+    fork = Log()
+    fork.records, fork.chains, fork.bodies = log.records[:], log.chains[:], log.bodies[:]
+    deliver(fork, "only here")
+    other = Device(tmp_path, "other")
+    other.fetch(fork)
+    log.append(log.bodies[2][1], HOST)  # a message that is there already
+    for name in "stuvwxyz":
+        deliver(log, name)
+    desktop.fetch(log)
+    compacted(log, desktop)
+    before = other.state()
+    with pytest.raises(Contradiction, match="does not continue the log that has been seen"):
+        apply(other, log.stream(seen.reached(other.db), len(log.records)))
+    assert other.state() == before
+
+
+def test_a_message_that_others_have_lost_does_not_vanish(tmp_path, log, desktop, laptop):
+    """The spool lost its record before they read it. The checkpoint of such a machine does not know of it."""
+    laptop.fetch(log)
+    lost = Log()
+    lost.records, lost.chains, lost.bodies = log.records[:], log.chains[:], log.bodies[:]
+    late = Device(tmp_path, "late")
+    frames = [one for one in lost.stream(0, len(log.records)) if one.number != 5]
+    frames[0] = frames[0]._replace(record=lost.head(len(log.records))._replace(first=6).text())
+    apply(late, frames)
+    deliver(log, "f")
+    late.fetch(log)
+    log.compact(list(checkpoint.bodies(late.db)), list(checkpoint.kept(late.db)))
+    before = laptop.state()
+    with pytest.raises(Contradiction, match="does not know of 1 message that this machine has"):
+        apply(laptop, log.stream(seen.reached(laptop.db), len(log.records)))
+    assert laptop.state() == before
 
 
 def test_only_the_user_can_make_one(tmp_path, log, desktop, laptop):
@@ -432,12 +497,6 @@ def test_the_user_cannot_state_nonsense_unnoticed(tmp_path, log, desktop, laptop
         "another spool": {"spool": b"another spool id"},
         "does not know of devices": {},
         "not understood": {"rows": b'["message","x"]\n'},
-        "of another log than has been seen": {
-            "rows": b'["user","%s"]\n["chain",3,"%s"]\n' % (ALICE.public.sign.hex().encode(), b"00" * 32)
-        },
-        "keeps another record": {
-            "rows": b'["user","%s"]\n["record",3,"%s"]\n' % (ALICE.public.sign.hex().encode(), b"00" * 32)
-        },
     }
     for said, case in cases.items():
         lie = forged(log, ALICE, **case)
@@ -476,7 +535,7 @@ def test_a_fork_does_not_get_past_it(tmp_path, log, desktop, laptop):
     other = Device(tmp_path, "other")
     other.fetch(fork)
     compacted(log, desktop)
-    with pytest.raises(Contradiction, match="of another log than has been seen, up to record 4"):
+    with pytest.raises(Contradiction, match="record 5 does not continue the log that has been seen"):
         apply(other, log.stream(SEEN, len(log.records)))
 
 
@@ -491,7 +550,7 @@ def test_accepting_a_log_that_lacks_what_it_keeps_sends_it_again(tmp_path, log, 
     with pytest.raises(Contradiction, match="record 5 missing"):
         apply(laptop, log.stream(SEEN, len(log.records)))
     expected = sorted(desktop.state().values())
-    assert accept(desktop.db, [ALICE], log.stream(0, len(log.records))) == 1
+    assert accept(desktop.db, [ALICE], lambda: log.stream(0, len(log.records))).lacking == 1
     desktop.push(log)
     desktop.fetch(log)
     compacted(log, desktop)
@@ -509,7 +568,7 @@ def test_accepting_a_backup_with_a_checkpoint_sends_what_it_lacks(log, desktop, 
     desktop.fetch(log)
     desktop.change(flags(desktop, "\\Flagged"))
     expected = desktop.state()
-    assert accept(desktop.db, [ALICE], log.stream(0, end)) == 2
+    assert accept(desktop.db, [ALICE], lambda: log.stream(0, end)).lacking == 2
     assert sorted(flags for _, _, flags in desktop.state()) == sorted(flags for _, _, flags in expected)
     del log.records[end:], log.bodies[end:], log.chains[end + 1 :]
     desktop.push(log)
@@ -523,7 +582,7 @@ def test_a_copy_whose_original_is_gone_survives_a_backup(tmp_path, log, desktop,
     from cspool.database.accept import accept
 
     copy_and_expunge(desktop, log)
-    assert accept(desktop.db, [ALICE], log.stream(0, len(log.records))) == 0
+    assert accept(desktop.db, [ALICE], lambda: log.stream(0, len(log.records))).lacking == 0
     desktop.fetch(log)
     compacted(log, desktop)
     new = Device(tmp_path, "new")

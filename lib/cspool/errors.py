@@ -61,6 +61,10 @@ class Contradiction(Failure):
     code = os.EX_PROTOCOL
 
 
+class CheckpointDamaged(Contradiction):
+    """A record of the checkpoint that the head names is missing, or is not one: the log may be sound without it."""
+
+
 class NotAllowed(Failure):
     """The tool, or the system, does not permit this."""
 

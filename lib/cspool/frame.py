@@ -23,7 +23,10 @@ HEADER_SIZE = HEADER.size  # 48
 LIMIT = 64 << 20  # octets of a record; what a mail host accepts is less
 HEAD_NUMBER = 2**64 - 1  # marks the head frame, whose record is the text of `head`
 KEEP_NUMBER = 2**64 - 2  # marks the frame with the keep list that comes with a checkpoint (compact.py)
+DROPPED = 2**63  # added to a number, marks a frame with the hashes of dropped records, from that number on
+NUMBER_MAX = 2**63 - 3  # of a record; so that each number marks one kind of frame
 UNCHAINED = bytes(32)
+HASH_SIZE = 32  # octets of a record's hash
 
 SMALL = 1 << 20  # octets; a longer record is read in pieces of this size: see read_exactly
 PATIENCE = 0.05  # seconds without input after which a reader must release its locks
@@ -108,6 +111,24 @@ def encode_keep(text: bytes) -> bytes:
     return encode(text, KEEP_NUMBER)
 
 
+def encode_dropped(first: int, chain: bytes, hashes: bytes) -> bytes:
+    """Return the frame that stands for the dropped records from `first` on: `chain` is h(first - 1)."""
+    return encode(hashes, DROPPED + first, chain)
+
+
+def covered(number: int, length: int) -> range:
+    """Return the numbers of the records that a frame of a log stands for, by its number and the length of its record.
+
+    It is empty for a frame that is in no log, or makes no sense.
+    """
+    if 0 < number <= NUMBER_MAX:
+        return range(number, number + 1)
+    first, count = number - DROPPED, length // HASH_SIZE
+    if 0 < first <= NUMBER_MAX - count and length == count * HASH_SIZE:
+        return range(first, first + count)
+    return range(0)
+
+
 def encode_end(count: int) -> bytes:
     """Return the end frame of a stream of `count` other frames."""
     return encode(b"", count)
@@ -183,12 +204,26 @@ def first_chain(spool_id: bytes) -> bytes:
 
 def next_chain(chain: bytes, number: int, record: bytes) -> bytes:
     """Return h(n) = BLAKE2b-256(h(n-1) | n | BLAKE2b-256(record))."""
-    return hashlib.blake2b(chain + struct.pack(">Q", number) + record_hash(record), digest_size=32).digest()
+    return chain_after(chain, number, record_hash(record))
+
+
+def chain_after(chain: bytes, number: int, hashes: bytes) -> bytes:
+    """Return the chain after the records from `number` on that have these hashes, where it was `chain` before them."""
+    for start in range(0, len(hashes), HASH_SIZE):
+        data = chain + struct.pack(">Q", number) + hashes[start : start + HASH_SIZE]
+        chain = hashlib.blake2b(data, digest_size=32).digest()
+        number += 1
+    return chain
+
+
+def hashes(one: Frame) -> bytes:
+    """Return the hashes of the records that a frame of a log stands for, one after the other."""
+    return one.record if one.number >= DROPPED else record_hash(one.record)
 
 
 def chain_behind(one: Frame) -> bytes:
-    """Return h(n), the chain after the frame of record n."""
-    return next_chain(one.chain, one.number, one.record)
+    """Return the chain after a frame of a log."""
+    return chain_after(one.chain, covered(one.number, len(one.record)).start, hashes(one))
 
 
 def record_hash(record: bytes) -> bytes:

@@ -158,9 +158,11 @@ def make_checkpoint() -> None:
         row = {"do": "append", "mailbox": work.hex(), "flags": [], "date": 1795507200, "size": len(MESSAGE)}
         change({**row, "nonce": "04" * 16}, {**row, "nonce": "05" * 16}, octets=MESSAGE * 2)
         change({"do": "subscribe", "name": "Work"})
+        change({"do": "trust", "key": stranger.public.sign.hex(), "comment": "relay"})
+        change({"do": "distrust", "key": stranger.public.sign.hex()})
         write("checkpoint/log", log())
         cursor = seen.cursor(db)
-        write("checkpoint/state", b"".join(checkpoint.state(db, cursor.number)))
+        write("checkpoint/state", b"".join(checkpoint.state(db)))
         assert cursor.spool and cursor.chain
         keep = Keep.of(cursor.spool, cursor.number, cursor.chain, checkpoint.kept(db))
         write("checkpoint/keep", keep.text())

@@ -10,15 +10,17 @@ all of it is done, or nothing.
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
 
-from .. import command, frame
+from .. import command, frame, record
 from ..command import INBOX, Fields
-from ..errors import Contradiction, DataError
+from ..errors import CheckpointDamaged, Contradiction, DataError, TooOld
 from ..frame import Frame
 from ..keys import SecretKey
 from ..spool.files import Head
-from . import outbox, schema, seen, view
+from . import aside, outbox, schema, seen, view
 from .content import octets_of
 from .gates import Judge
 from .replay import Replay, Transactions
@@ -37,7 +39,8 @@ CREATE TEMP TABLE was_subscription AS SELECT name, view FROM subscription;
 CREATE TEMP TABLE was_trust AS SELECT key, comment FROM trust;
 CREATE TEMP TABLE was_known AS SELECT id FROM message WHERE fold_mailbox NOTNULL UNION SELECT id FROM tombstone;
 CREATE TEMP TABLE was_history AS SELECT number, chain FROM history;
-DELETE FROM history; DELETE FROM trust; DELETE FROM device; DELETE FROM aside; DELETE FROM tombstone; DELETE FROM lost;
+DELETE FROM history; DELETE FROM trust; DELETE FROM distrust; DELETE FROM device; DELETE FROM aside;
+DELETE FROM tombstone; DELETE FROM lost;
 DELETE FROM contradiction; DELETE FROM checkpoint; DELETE FROM record; DELETE FROM part; DELETE FROM wanted;
 DELETE FROM kept;
 UPDATE message SET fold_mailbox = NULL, fold_flags = NULL;
@@ -45,7 +48,7 @@ UPDATE content SET number = NULL;
 UPDATE subscription SET fold = name = 'INBOX';
 UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', created = 0 WHERE id != x'{INBOX.hex()}';
 UPDATE cursor SET spool = NULL, chain = NULL, number = 0, log_end = 0, located = NULL, segment = NULL, offset = NULL,
-    user = NULL, log_size = 0, loading = NULL, loaded = 0;
+    user = NULL, log_size = 0, loading = NULL, loaded = 0, loaded_chain = NULL;
 UPDATE outbox SET frozen = NULL, counter = NULL, hash = NULL;
 """
 FOLDED = (
@@ -54,10 +57,26 @@ FOLDED = (
 )
 
 
-def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Iterator[Frame]) -> int:
-    """Take the log in `frames`, from its first record on, for the true one; return how many messages it lacked.
+class Without(NamedTuple):
+    """A log that was applied without its checkpoint: up to where that states it, and why it could not be used."""
 
-    Raises what `Replay.run` raises, and has done nothing then.
+    stated: int
+    reason: str
+
+
+class Accepted(NamedTuple):
+    """What accepting a log has come to."""
+
+    lacking: int  # messages that the log lacked, and that are sent again
+    without_checkpoint: str | None  # why the checkpoint in the log could not be used
+
+
+def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Callable[[], Iterator[Frame]]) -> Accepted:
+    """Take a log, as `frames` yields it from its first record on, for the true one.
+
+    If its checkpoint is damaged, the log is read without it: all messages that
+    are there are found, but not what records that were dropped had done to
+    them. Raises what `Replay.run` raises, and has done nothing then.
     """
     seen.user_key(db, own)
     db.execute("BEGIN IMMEDIATE")
@@ -65,11 +84,11 @@ def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Iterator[Frame]
         for statement in CLEAR.split(";")[:-1]:
             db.execute(statement)
         db.execute("UPDATE cursor SET device = ?", (os.urandom(16),))
-        replay = Replay(db, own, transactions=_Whole(db), judge=_Lenient())
-        replay.seen.load(own)
-        replay.run(frames)
+        without = _apply(db, own, frames)
         mailboxes = _queue_mailboxes(db)
         lacking = _queue_messages(db, mailboxes)
+        if without:
+            lacking += _queue_aside(db, own, mailboxes, without.stated)
         _queue_differences(db, mailboxes)
         if seen.user_key(db, own) != own[0]:
             outbox.add(db, [outbox.user_key(own[0].public)], b"")
@@ -80,7 +99,43 @@ def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Iterator[Frame]
     except BaseException:
         schema.roll_back(db)
         raise
-    return lacking
+    return Accepted(lacking, without.reason if without else None)
+
+
+def _apply(db: sqlite3.Connection, own: list[SecretKey], frames: Callable[[], Iterator[Frame]]) -> Without | None:
+    """Apply the log; return a Without if that had to be done without its checkpoint."""
+    db.execute("SAVEPOINT before")
+    try:
+        _replay(db, own).run(frames())
+    except CheckpointDamaged as damaged:
+        db.execute("ROLLBACK TO before")
+        replay = _replay(db, own)
+        replay.with_checkpoint = False
+        replay.run(_by_number(frames()))
+        return Without(replay.head.stated if replay.head else 0, str(damaged))
+    return None
+
+
+def _replay(db: sqlite3.Connection, own: list[SecretKey]) -> Replay:
+    replay = Replay(db, own, transactions=_Whole(db), judge=_Lenient())
+    replay.seen.load(own)
+    return replay
+
+
+def _by_number(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """Yield the frames of a stream with those of its checkpoint, which come first, where their numbers belong."""
+    head, held = None, []
+    for one in frames:
+        if one.number == frame.HEAD_NUMBER:
+            head = Head.parse(one.record, "standard input")
+        elif head and head.stated < one.number <= head.checkpoint_end:
+            held.append(one)
+            continue
+        elif head and head.checkpoint_end < one.number < frame.DROPPED:
+            yield from held
+            held = []
+        yield one
+    yield from held
 
 
 class _Whole(Transactions):
@@ -149,32 +204,69 @@ def _queue_mailboxes(db: sqlite3.Connection) -> dict[str, str]:
     return mailboxes
 
 
+class Append(NamedTuple):
+    """A message to be sent again."""
+
+    mailbox: str  # id in hex
+    flags: list[str]
+    date: int
+    octets: bytes
+
+
 def _queue_messages(db: sqlite3.Connection, mailboxes: dict[str, str]) -> int:
     """Queue the messages that the log lacks as appends; return how many."""
     was = "SELECT message.content, was_message.date, was_message.name, was_message.flags"
     lacking = db.execute(was + FOLDED.format("")).fetchall()
     there = _new_messages(db) if lacking else set()
+
+    def appends() -> Iterator[Append]:
+        for content, date, name, flags in lacking:
+            octets = octets_of(db, content)
+            if len(octets) > MESSAGE_MAX:
+                size = len(octets) >> 20
+                raise DataError(f"a message of {size} MiB in {name!r} is too long to be sent again: export it first")
+            # Another machine may have accepted the log before, and appended the same.
+            if _digest(octets) not in there:
+                yield Append(mailboxes[name], flags.split(), date, octets)
+
+    return _queue_appends(db, appends())
+
+
+def _queue_aside(db: sqlite3.Connection, own: list[SecretKey], mailboxes: dict[str, str], stated: int) -> int:
+    """Queue what is set aside up to `stated` and is a delivery as appends; return how many.
+
+    The records that trusted its sender may have been dropped, and without the
+    checkpoint nothing else says that it was mail.
+    """
+
+    def appends() -> Iterator[Append]:
+        for one in aside.list_all(db):
+            sealed = aside.sealed(db, one.number) if one.number <= stated else None
+            if not sealed:
+                continue
+            with suppress(DataError, TooOld):
+                box = record.open_box(own, sealed)
+                fields, octets = command.decode(record.body_of(box, command.DELIVERY_MAX))
+                if fields["command"] == "deliver" and len(octets) <= MESSAGE_MAX:
+                    mailbox = mailboxes.get(fields["mailbox"], INBOX.hex())
+                    yield Append(mailbox, [], fields["date"], octets)
+
+    return _queue_appends(db, appends())
+
+
+def _queue_appends(db: sqlite3.Connection, appends: Iterator[Append]) -> int:
+    """Queue messages, as many in an entry as fit into a record; return how many."""
     rows: list[Fields] = []
     octets: list[bytes] = []
     count = 0
-    for content, date, name, flags in lacking:
-        whole = octets_of(db, content)
-        # Another machine may have accepted the log before, and appended the same.
-        if _digest(whole) in there:
-            continue
-        if len(whole) > MESSAGE_MAX:
-            size = len(whole) >> 20
-            raise DataError(f"a message of {size} MiB in {name!r} is too long to be sent again: export it first")
-        if rows and sum(map(len, octets)) + len(whole) > ENTRY_OCTETS:
+    for one in appends:
+        if rows and (len(rows) == ENTRY_MESSAGES or sum(map(len, octets)) + len(one.octets) > ENTRY_OCTETS):
             outbox.add(db, rows, b"".join(octets))
             rows, octets = [], []
-        row = {"do": "append", "mailbox": mailboxes[name], "flags": flags.split(), "date": date, "size": len(whole)}
+        row = {"do": "append", "mailbox": one.mailbox, "flags": one.flags, "date": one.date, "size": len(one.octets)}
         rows.append({**row, "nonce": os.urandom(16).hex()})
-        octets.append(whole)
+        octets.append(one.octets)
         count += 1
-        if len(rows) == ENTRY_MESSAGES:
-            outbox.add(db, rows, b"".join(octets))
-            rows, octets = [], []
     if rows:
         outbox.add(db, rows, b"".join(octets))
     return count

@@ -13,7 +13,6 @@ from .. import command, form, frame
 from ..errors import DataError
 from ..form import integer
 from . import seen
-from .seen import CHAIN_STEP
 
 PART = 4 << 20  # octets of rows that go into one record
 
@@ -43,31 +42,34 @@ class Sizes(NamedTuple):
 # In this order; a row is its kind and these columns.
 QUERIES = {
     "user": "SELECT user FROM cursor",
-    "chain": "SELECT number, chain FROM history"
-    f" WHERE number <= :number AND (number % {CHAIN_STEP} = 0 OR number > :number - {CHAIN_STEP}) ORDER BY number",
     "lost": "SELECT number, last FROM lost ORDER BY number",
     "checkpoint": "SELECT number, date FROM checkpoint ORDER BY number",
     "trust": "SELECT key, comment, number FROM trust ORDER BY key",
+    "distrusted": "SELECT key, number FROM distrust ORDER BY key",
     "device": "SELECT id, counter, hash FROM device ORDER BY id",
     "mailbox": "SELECT one.id, one.fold_name, one.fold_use, other.id FROM mailbox AS one"
     " LEFT JOIN mailbox AS other ON other.key = one.fold_same_as WHERE one.created ORDER BY one.id",
     "subscribed": "SELECT name FROM subscription WHERE fold ORDER BY name",
     "gone": "SELECT id, number FROM tombstone ORDER BY id",
     "aside": "SELECT number FROM aside ORDER BY number",
-    "record": "SELECT number, hash FROM record WHERE number IN (SELECT number FROM aside UNION SELECT number FROM"
-    " content JOIN message ON message.content = content.key WHERE fold_mailbox NOTNULL) ORDER BY number",
     "message": "SELECT message.id, mailbox.id, fold_flags, date, content.number, offset FROM message"
     " JOIN content ON content.key = content JOIN mailbox ON mailbox.key = fold_mailbox"
     " ORDER BY content.number, offset, message.id",
 }
 
 
-def state(db: sqlite3.Connection, number: int) -> Iterator[bytes]:
-    """Yield the text of the fold, which is that of the log up to `number`, in the parts that go into records."""
+NEEDED = (
+    "SELECT number FROM aside UNION SELECT content.number FROM content"
+    " JOIN message ON message.content = content.key WHERE fold_mailbox NOTNULL"
+)
+
+
+def state(db: sqlite3.Connection) -> Iterator[bytes]:
+    """Yield the text of the fold, in the parts that go into records."""
     lines: list[bytes] = []
     size = 0
     for kind, query in QUERIES.items():
-        for row in db.execute(query, {"number": number}):
+        for row in db.execute(query):
             values = [value.hex() if isinstance(value, bytes) else value for value in row]
             line = form.line([kind, *values]) + b"\n"
             if size + len(line) > PART:
@@ -78,9 +80,9 @@ def state(db: sqlite3.Connection, number: int) -> Iterator[bytes]:
     yield b"".join(lines)
 
 
-def hashes(db: sqlite3.Connection, spool: bytes, number: int) -> list[bytes]:
-    """Return the hashes of the bodies of the parts that state our fold, which is that of the log up to `number`."""
-    return [command.body_hash(command.checkpoint_part(spool, rows)) for rows in state(db, number)]
+def hashes(db: sqlite3.Connection, spool: bytes) -> list[bytes]:
+    """Return the hashes of the bodies of the parts that state our fold."""
+    return [command.body_hash(command.checkpoint_part(spool, rows)) for rows in state(db)]
 
 
 def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
@@ -97,7 +99,7 @@ def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
     if db.execute(unknown).fetchone():
         raise DataError("the record of a message here is not known: make a new database from the spool")
     stated = []
-    for rows in state(db, cursor.number):
+    for rows in state(db):
         body = command.checkpoint_part(cursor.spool, rows)
         stated.append(command.body_hash(body).hex())
         yield body
@@ -130,14 +132,7 @@ def read_rows(octets: bytes) -> Iterator[StateRow]:
 
 def note_record(db: sqlite3.Connection, number: int, sealed: bytes) -> None:
     """Note a record that the fold may need."""
-    row = (number, frame.record_hash(sealed), frame.HEADER_SIZE + len(sealed))
-    db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", row)
-
-
-def hash_of(db: sqlite3.Connection, number: int) -> bytes | None:
-    """Return the hash of a record that was noted; None for any other."""
-    found = db.execute("SELECT hash FROM record WHERE number = ?", (number,)).fetchone()
-    return found[0] if found else None
+    db.execute("INSERT OR REPLACE INTO record VALUES (?, ?)", (number, frame.HEADER_SIZE + len(sealed)))
 
 
 def forget_records(db: sqlite3.Connection) -> None:
@@ -150,14 +145,14 @@ def forget_records(db: sqlite3.Connection) -> None:
 
 def kept(db: sqlite3.Connection) -> Iterator[int]:
     """Yield the numbers of the records that the fold needs, in order."""
-    for number, _ in db.execute(QUERIES["record"]):
+    for (number,) in db.execute(f"{NEEDED} ORDER BY 1"):
         yield number
 
 
 def sizes(db: sqlite3.Connection) -> Sizes:
     """Return how much of the log is needed."""
     (log,) = db.execute("SELECT log_size FROM cursor").fetchone()
-    query = f"SELECT coalesce(sum(size), 0) FROM record JOIN ({QUERIES['record']}) USING (number)"
+    query = f"SELECT coalesce(sum(size), 0) FROM record WHERE number IN ({NEEDED})"
     return Sizes(log, *db.execute(query).fetchone())
 
 
@@ -203,15 +198,14 @@ def _string(value: Any) -> str:
 _ID, _HASH = form.octets(16), form.octets(32)
 _CHECKS: dict[str, tuple[form.Check, ...]] = {
     "user": (_HASH,),
-    "chain": (integer, _HASH),
     "lost": (integer, integer),
     "checkpoint": (integer, form.date),
     "trust": (_HASH, form.text, integer),
+    "distrusted": (_HASH, integer),
     "device": (_ID, integer, lambda value: b"" if value == "" else _HASH(value)),
     "mailbox": (_ID, form.or_null(form.mailbox_name), form.or_empty(form.special_use), form.or_null(_ID)),
     "subscribed": (form.mailbox_name,),
     "gone": (_ID, integer),
     "aside": (integer,),
-    "record": (integer, _HASH),
     "message": (_ID, _ID, _flags, form.date, integer, integer),
 }

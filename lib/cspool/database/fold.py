@@ -64,16 +64,20 @@ class Fold(Layer):
         query = "SELECT coalesce(max(number), 0) FROM checkpoint WHERE date <= ?"
         old = self.db.execute(query, (date - FORGET,)).fetchone()
         self.db.execute("DELETE FROM tombstone WHERE number < ?", old)
+        self.db.execute("DELETE FROM distrust WHERE number < ?", old)
         self.db.execute("DELETE FROM checkpoint WHERE number < ?", old)
 
     def trust(self, change: Fields) -> None:
         """Trust a host, and deliver what it has sent so far, each message as the record that it came in."""
         sender = change["key"]
         self.db.execute("INSERT OR REPLACE INTO trust VALUES (?, ?, ?)", (sender, change["comment"], self.number))
+        self.db.execute("DELETE FROM distrust WHERE key = ?", (sender,))
         self.touched.update(self._deliver_aside(sender))
 
     def distrust(self, change: Fields) -> None:
-        self.db.execute("DELETE FROM trust WHERE key = ?", (change["key"],))
+        """Trust a host no more, and note when, as with a tombstone."""
+        if self.db.execute("DELETE FROM trust WHERE key = ?", (change["key"],)).rowcount:
+            self.db.execute("INSERT OR REPLACE INTO distrust VALUES (?, ?)", (change["key"], self.number))
 
     def user_key(self, change: Fields) -> None:
         """Make another key that of the user; the next record is the first that it must sign."""

@@ -252,7 +252,7 @@ class Gates:
         if self.seen.chain_at(stated) not in (None, fields["chain"]):
             text = f"the checkpoint in record {number} is of another log than has been seen"
             self.judge.checkpoint(Contradiction(text))
-        elif checkpoint.hashes(self.db, fields["spool"], stated) != fields["parts"]:
+        elif checkpoint.hashes(self.db, fields["spool"]) != fields["parts"]:
             text = (
                 f"the checkpoint in record {number} states other mailboxes than the log before it: a fork, or a fault"
             )

@@ -1,10 +1,12 @@
 """Load a checkpoint into a database that is behind it, when the log no longer holds all earlier records.
 
-The stream brings the checkpoint first, then the records that it keeps, from
-the cursor on, then what follows it. Messages are stored as their records come.
-When none is missing, what the checkpoint states replaces the fold, as a
-difference and in one transaction. Until then the cursor stays. A load that was
-cut off goes on where it was.
+The stream brings the checkpoint first, then the log from the cursor on: the
+records that it keeps, and the hashes of those that were dropped. So the chain
+is computed from what has been seen up to what the checkpoint states, and proves
+that it is of the same log. Messages are stored as their records come. When none
+is missing, what the checkpoint states replaces the fold, as a difference and in
+one transaction. Until then the cursor stays. A load that was cut off goes on
+where it was.
 """
 
 import sqlite3
@@ -14,7 +16,7 @@ from typing import Any
 
 from .. import command, frame, keys, record
 from ..command import FIRST, Fields
-from ..errors import BadConfig, Contradiction, DataError, TryAgain
+from ..errors import BadConfig, CheckpointDamaged, Contradiction, DataError, TryAgain
 from ..frame import Frame
 from ..keys import SecretKey
 from ..octets import with_crlf
@@ -51,21 +53,27 @@ class Loading:
         self.command: Fields = {}  # of its last record
         self.user = b""  # whose signature that has
         self.own_change = LastChange(0, FIRST)  # the last of our device that it knows of
-        self.reached = log.number
+        # How far the log before it has come, and the chain there.
+        self.reached, self.chain = log.number, log.chain
+        self.waiting: Frame | None = None  # the last frame of it that was read, until its chain is confirmed
+        self.first = head.first  # no record from this number on is missing
+        self.gaps: list[range] = []  # records that the spool has lost
         self.db.execute("DELETE FROM part WHERE number NOT BETWEEN ? AND ?", (self.next, self.checkpoint_end))
 
     @property
     def complete(self) -> bool:
-        return bool(self.command) and not self.db.execute("SELECT 1 FROM wanted").fetchone()
+        is_whole = bool(self.command) and self.reached == self.stated
+        return is_whole and not self.db.execute("SELECT 1 FROM wanted").fetchone()
 
     def take(self, one: Frame) -> None:
         """Take in a frame of the checkpoint, or of the log before it."""
-        if one.number > self.stated:
+        numbers = frame.covered(one.number, len(one.record))
+        if one.number > self.stated and one.number < frame.DROPPED:
             self._take_part(one)
         elif not self.command:
-            raise Contradiction(f"record {one.number} comes before {self.name}")
-        else:
-            self._take_kept(one)
+            raise CheckpointDamaged(f"record {numbers.start} comes before {self.name}")
+        elif one != self.waiting and numbers.stop - 1 > self.reached:
+            self._follow(one, numbers)
 
     # The checkpoint
 
@@ -73,7 +81,7 @@ class Loading:
         if one.number == self.next - 1 and frame.chain_behind(one) == self.chains[-1]:
             return  # came twice
         if one.number != self.next or (self.chains and one.chain != self.chains[-1]):
-            raise Contradiction(f"record {one.number} is not the next one of {self.name}")
+            raise CheckpointDamaged(f"record {one.number} is not the next one of {self.name}")
         if not self.chains:
             self.chains.append(one.chain)
         self.chains.append(frame.chain_behind(one))
@@ -100,7 +108,7 @@ class Loading:
             if fields["command"] != kind:
                 raise DataError(f"a {fields['command']}")
         except DataError as error:
-            raise Contradiction(f"record {one.number} is no part of {self.name}: {error}") from None
+            raise CheckpointDamaged(f"record {one.number} is no part of {self.name}: {error}") from None
         return opened, fields, octets
 
     def _check_last(self, sender: bytes, fields: Fields) -> None:
@@ -122,10 +130,6 @@ class Loading:
         for kind, *columns in self._rows():
             if kind == "user" and columns != [sender]:
                 raise self._not_the_user(sender)
-            if kind == "chain" and self.log.chain_at(columns[0]) not in (None, columns[1]):
-                raise Contradiction(f"{self.name} is of another log than has been seen, up to record {columns[0]}")
-            if kind == "record" and checkpoint.hash_of(self.db, columns[0]) not in (None, columns[1]):
-                raise Contradiction(f"{self.name} keeps another record {columns[0]} than has been seen")
             if kind == "device":
                 device, stated = columns[0], LastChange(*columns[1:])
                 before = known.pop(device, LastChange(0, FIRST))
@@ -149,7 +153,7 @@ class Loading:
 
     def _prepare(self, body_hash: bytes) -> None:
         """Find out what we lack, unless a load of this checkpoint has got that far before."""
-        loading, loaded = self.db.execute("SELECT loading, loaded FROM cursor").fetchone()
+        loading, loaded, chain = self.db.execute("SELECT loading, loaded, loaded_chain FROM cursor").fetchone()
         # What we lack depends on the cursor, too: an older head may have moved it meanwhile.
         name = body_hash + self.log.number.to_bytes(8, "big")
         if loading != name:
@@ -157,21 +161,23 @@ class Loading:
             if loaded > self.log.number:
                 # The stream begins there, and more of the records before it may be wanted now.
                 raise TryAgain(f"{self.name} has come while an older one was loaded: it begins anew")
+        elif loaded > self.reached:
+            self.reached, self.chain = loaded, chain
 
     def _want(self, name: bytes) -> None:
         """Fill the tables wanted and kept, and take what is here already."""
         for table in ("wanted", "kept"):
             self.db.execute(f"DELETE FROM {table}")
         content.forget_all_unused(self.db)
-        self.db.execute("UPDATE cursor SET loading = ?, loaded = 0", (name,))
+        self.db.execute("UPDATE cursor SET loading = ?, loaded = 0, loaded_chain = NULL", (name,))
         for kind, *columns in self._rows():
-            if kind == "record":
-                self.db.execute("INSERT INTO wanted VALUES (?, ?)", columns)
-            elif kind == "aside":
+            if kind == "aside":
+                self.db.execute("INSERT INTO wanted VALUES (?)", columns[:1])
                 here = "SELECT 0 FROM aside WHERE number = :number"
                 row = {"number": columns[0], "offset": ASIDE}
                 self.db.execute(f"INSERT INTO kept VALUES (:number, :offset, ({here}))", row)
             elif kind == "message":
+                self.db.execute("INSERT OR IGNORE INTO wanted VALUES (?)", columns[4:5])
                 # It may belong to another message here, of which this is a copy.
                 here = "SELECT key FROM content WHERE number = :number AND offset = :offset"
                 row = dict(zip(("number", "offset"), columns[4:], strict=True))
@@ -185,12 +191,48 @@ class Loading:
         known = f"number IN (SELECT number FROM record) AND number NOT IN ({lacking})"
         self.db.execute(f"DELETE FROM wanted WHERE {known}")
 
+    def _follow(self, one: Frame, numbers: range) -> None:
+        """Check that a frame continues the log that has been seen, and use the one before, whose chain it confirms."""
+        other = Contradiction(f"record {numbers.start} does not continue the log that has been seen")
+        if self.waiting:
+            if numbers.start == frame.covered(*_size(self.waiting)).stop and one.chain != self._chain_after(
+                self.waiting
+            ):
+                raise other
+            self._use_waiting()
+        if numbers.start > self.reached + 1:
+            gap = range(self.reached + 1, numbers.start)
+            if gap.stop > self.first:
+                raise Contradiction(f"{frame.records(gap.start, gap.stop - 1)} missing")
+            self.gaps.append(gap)  # the head says that the spool has lost them
+            self.reached, self.chain = numbers.start - 1, one.chain
+        elif numbers.start == self.reached + 1 and one.chain != self.chain:
+            raise other
+        self.waiting = one
+        if numbers.stop - 1 == self.stated:
+            if self._chain_after(one) != self.chains[0]:
+                raise Contradiction(f"{self.name} is of another log than has been seen")
+            self._use_waiting()
+
+    def _chain_after(self, one: Frame) -> bytes:
+        """Return the chain after a frame, as what has been seen makes it: its own chain may stand before our cursor."""
+        start = frame.covered(*_size(one)).start
+        known = max(0, self.reached + 1 - start)
+        hashes = frame.hashes(one)[known * frame.HASH_SIZE :]
+        return frame.chain_after(self.chain, start + known, hashes)
+
+    def _use_waiting(self) -> None:
+        """Store what the state needs of the frame that waits, and go on after it."""
+        one, self.waiting = self.waiting, None
+        assert one
+        if one.number < frame.DROPPED:
+            self._take_kept(one)
+        self.chain, self.reached = self._chain_after(one), frame.covered(*_size(one)).stop - 1
+        self.db.execute("UPDATE cursor SET loaded = ?, loaded_chain = ?", (self.reached, self.chain))
+
     def _take_kept(self, one: Frame) -> None:
-        wanted = self.db.execute("SELECT hash FROM wanted WHERE number = ?", (one.number,)).fetchone()
-        if not wanted:
+        if not self.db.execute("SELECT 1 FROM wanted WHERE number = ?", (one.number,)).fetchone():
             return  # it is here, or not needed
-        if frame.record_hash(one.record) != wanted[0]:
-            raise Contradiction(f"record {one.number} is not the one that {self.name} keeps")
         if self.db.execute("SELECT 1 FROM kept WHERE number = ? AND offset = ?", (one.number, ASIDE)).fetchone():
             self._set_aside(one.number, one.record)
             self._found(one.number, ASIDE, 0)
@@ -201,8 +243,6 @@ class Loading:
                 raise BadConfig(f"record {one.number}, which {self.name} keeps: {reason}: is an old key missing?")
         checkpoint.note_record(self.db, one.number, one.record)
         self.db.execute("DELETE FROM wanted WHERE number = ?", (one.number,))
-        self.db.execute("UPDATE cursor SET loaded = ?", (one.number,))
-        self.reached = one.number
 
     def _set_aside(self, number: int, sealed: bytes) -> None:
         """Set a record aside that the state has set aside, without looking into it."""
@@ -249,8 +289,15 @@ class Loading:
         Raises Contradiction when the checkpoint itself has not come.
         """
         if not self.command:
-            raise Contradiction(f"{self.name} is missing")
-        if self.complete:
+            raise CheckpointDamaged(f"{self.name} is missing")
+        if self.waiting:
+            self._use_waiting()
+        if self.reached < self.stated:
+            gap = range(self.reached + 1, self.stated + 1)
+            if gap.stop > self.first:
+                return Contradiction(f"{frame.records(gap.start, gap.stop - 1)} missing, before {self.name}")
+            self.gaps.append(gap)
+        if not self.db.execute("SELECT 1 FROM wanted").fetchone():
             return None
         (first,) = self.db.execute("SELECT min(number) FROM wanted").fetchone()
         (count,) = self.db.execute("SELECT count(*) FROM wanted").fetchone()
@@ -269,31 +316,38 @@ class Loading:
         if parts != self.checkpoint_end - self.stated:
             raise TryAgain(f"another cspool-apply is at a checkpoint beside {self.name}")
         outbox.confirm_up_to(self.db, self.own_change)
-        yield from _Replacement(self.db).run(self._rows())
+        yield from _Replacement(self.db, self.name, self.log.number).run(self._rows())
         content.forget_all_unused(self.db)
         Fold(self.db, self.checkpoint_end).checkpoint(self.command["date"])
-        numbered = enumerate(self.chains[1:], self.stated + 1)
+        numbered = enumerate(self.chains, self.stated)
         self.db.executemany("INSERT OR REPLACE INTO history VALUES (?, ?)", numbered)
         row = (self.checkpoint_end, self.chains[-1], self.user)
-        self.db.execute("UPDATE cursor SET number = ?, chain = ?, user = ?, loading = NULL, loaded = 0", row)
+        self.db.execute("UPDATE cursor SET number = ?, chain = ?, user = ?", row)
+        self.db.execute("UPDATE cursor SET loading = NULL, loaded = 0, loaded_chain = NULL")
         checkpoint.note_compacted(self.db)
         checkpoint.forget_parts(self.db)
         for table in ("wanted", "kept"):
             self.db.execute(f"DELETE FROM {table}")
 
 
+def _size(one: Frame) -> tuple[int, int]:
+    return one.number, len(one.record)
+
+
 class _Replacement:
     """Makes the fold what the rows of a state say: one method for each kind of row."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, name: str, cursor: int) -> None:
         self.db = db
+        self.name = name  # of the checkpoint
+        self.cursor = cursor  # of the fold that is replaced
         self.now = int(time.time())
         self.changed: list[bytes] = []  # ids of messages whose fold has changed
         self._do: dict[str, Callable[..., Any]] = {
-            "chain": self._insert("history", 2),
             "lost": self._lost,
             "checkpoint": self._insert("checkpoint", 2),
             "trust": self._insert("trust", 3),
+            "distrusted": self._insert("distrust", 2),
             "device": self._insert("device", 3),
             "mailbox": self._mailbox,
             "subscribed": self._subscribed,
@@ -304,9 +358,10 @@ class _Replacement:
     def run(self, rows: Iterator[StateRow]) -> Iterator[list[bytes]]:
         db = self.db
         db.execute("CREATE TEMP TABLE IF NOT EXISTS stated (id BLOB PRIMARY KEY) WITHOUT ROWID")
+        before = _Before(db)
         db.execute("UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', created = 0")
         db.execute("UPDATE subscription SET fold = 0")
-        for table in ("trust", "device", "tombstone", "checkpoint"):
+        for table in ("trust", "distrust", "device", "tombstone", "checkpoint"):
             db.execute(f"DELETE FROM {table}")
         db.execute("DELETE FROM aside WHERE number NOT IN (SELECT number FROM kept WHERE offset = ?)", (ASIDE,))
         lost = []
@@ -321,6 +376,7 @@ class _Replacement:
         for gap in seen.lost(db):
             if gap.first not in lost:
                 db.execute("DELETE FROM lost WHERE number = ?", (gap.first,))
+        self._check_nothing_vanishes(before)
         self.changed += self._expunged()
         db.execute("DELETE FROM stated")
         checkpoint.forget_records(db)
@@ -362,6 +418,31 @@ class _Replacement:
             db.execute(insert, (*stated, message_id))
         self.changed.append(message_id)
 
+    def _check_nothing_vanishes(self, before: "_Before") -> None:
+        """Raise Contradiction when the state lacks what has been seen, and no command can have taken it away.
+
+        A message needs a tombstone that is newer than our cursor, and a trust
+        a distrust; a mailbox is never forgotten. If the log has forgotten
+        tombstones that are newer than our cursor, this cannot be known.
+        """
+        created = {one for (one,) in self.db.execute("SELECT id FROM mailbox WHERE created")}
+        if before.mailboxes - created:
+            raise Contradiction(f"{self.name} does not know of a mailbox that has been seen")
+        (forgotten,) = self.db.execute("SELECT coalesce(min(number), 0) FROM checkpoint").fetchone()
+        if self.cursor < forgotten:
+            return
+        known = "SELECT key FROM trust UNION SELECT key FROM distrust WHERE number > ?"
+        if before.trusted - {one for (one,) in self.db.execute(known, (self.cursor,))}:
+            raise Contradiction(f"{self.name} does not know of a trust that has been seen")
+        query = (
+            "SELECT count(*) FROM message WHERE fold_mailbox NOTNULL AND id NOT IN (SELECT id FROM stated)"
+            " AND id NOT IN (SELECT id FROM tombstone WHERE number > ?)"
+        )
+        (count,) = self.db.execute(query, (self.cursor,)).fetchone()
+        if count:
+            messages = f"{count:,} message{'s' * (count > 1)}"
+            raise Contradiction(f"{self.name} does not know of {messages} that this machine has")
+
     def _expunged(self) -> list[bytes]:
         """Take away the messages that the state does not have; return their ids."""
         query = "SELECT id FROM message WHERE fold_mailbox NOTNULL AND id NOT IN (SELECT id FROM stated)"
@@ -369,3 +450,11 @@ class _Replacement:
         clear = "UPDATE message SET fold_mailbox = NULL, fold_flags = NULL WHERE id = ?"
         self.db.executemany(clear, [(message_id,) for message_id in ids])
         return ids
+
+
+class _Before:
+    """The mailboxes and the trust of the fold that is replaced."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.mailboxes = {one for (one,) in db.execute("SELECT id FROM mailbox WHERE created")}
+        self.trusted = {one for (one,) in db.execute("SELECT key FROM trust")}

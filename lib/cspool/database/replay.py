@@ -87,6 +87,7 @@ class Replay:
         self.head: Head | None = None
         self.waiting: Frame | None = None  # the last frame that was read, until its chain is confirmed
         self.loading: Loading | None = None
+        self.with_checkpoint = True  # load the checkpoint of a log that it has dropped records from
         self.reported = self.seen.number
 
     def run(self, frames: Iterator[Frame]) -> None:
@@ -173,16 +174,19 @@ class Replay:
         self.head = head
         self._begin()
         self.seen.check_head(head)
-        if self.seen.number < head.stated:
+        if self.seen.number < head.stated and self.with_checkpoint:
             self.seen.save()
             self.loading = Loading(self.db, self.own, self.seen, head)
 
     def _take(self, one: Frame, head: Head) -> None:
         """Check that a frame continues the log, and keep it until its own chain is confirmed."""
         self._begin()
-        if one.number > self.seen.log_end:
+        if one.number >= frame.DROPPED and not self.loading:
+            self._take_dropped(one)
+            return
+        if one.number > self.seen.log_end and one.number < frame.DROPPED:
             raise Contradiction(f"record {one.number} stands behind the end of the log, {self.seen.log_end}")
-        if self.loading and one.number <= self.loading.checkpoint_end:
+        if self.loading and (one.number <= self.loading.checkpoint_end or one.number >= frame.DROPPED):
             self.loading.take(one)
             if self.loading.complete:
                 self._load()
@@ -201,6 +205,19 @@ class Replay:
         if one.chain != self.seen.chain:
             raise Contradiction(f"record {one.number} does not continue the log that has been seen")
         self.waiting = one
+
+    def _take_dropped(self, one: Frame) -> None:
+        """Judge dropped records that no checkpoint stands for; go on after them if that is the judgement."""
+        numbers = frame.covered(one.number, len(one.record))
+        if self.waiting and numbers.start == self.waiting.number + 1:
+            self._confirm(one.chain, f"record {numbers.start} does not follow the record before it")
+        self._fold_waiting()
+        last = numbers.stop - 1
+        if last > self.seen.number:
+            dropped = frame.records(numbers.start, last)
+            self.judge.lacking(Contradiction(f"{dropped} dropped, and no checkpoint stands for them"))
+            self.seen.give_up(last, frame.chain_behind(one))
+            self.gates.lose()
 
     def _end_batch(self) -> None:
         """Fold the last frame behind a head; the head confirms it. Raises Contradiction when it does not."""
@@ -243,6 +260,8 @@ class Replay:
         lacking = loading.lacking()
         if lacking:
             self.judge.lacking(lacking)
+        for gap in loading.gaps:
+            self.complain(f"{frame.records(gap.start, gap.stop - 1)} lost by the spool before it could be read")
         for changed in loading.replace():
             self.transactions.refresh(changed)
         self.seen.load(self.own)

@@ -37,13 +37,15 @@ CREATE TABLE cursor (
     device BLOB NOT NULL,                                -- our own id in changes
     modseq INTEGER NOT NULL,                             -- the highest given (RFC 7162)
     log_size INTEGER NOT NULL DEFAULT 0,                 -- octets that the log has, as frames
-    loading BLOB, loaded INTEGER NOT NULL DEFAULT 0      -- a checkpoint on its way in, and how far it has come
+    loading BLOB,                                        -- a checkpoint on its way in
+    loaded INTEGER NOT NULL DEFAULT 0, loaded_chain BLOB -- and how far the log before it has come
 );
 -- The chain behind recent records and behind every 1024th: witnesses of forks.
 CREATE TABLE history (number INTEGER PRIMARY KEY, chain BLOB NOT NULL);
 
 -- The rest of the fold: who may deliver, and where each device's line stands.
 CREATE TABLE trust (key BLOB PRIMARY KEY, comment TEXT NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE distrust (key BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE device (id BLOB PRIMARY KEY, counter INTEGER NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
 -- Records set aside, sealed as they came if a trust of their sender may still deliver them.
 CREATE TABLE aside (number INTEGER PRIMARY KEY, reason TEXT NOT NULL, sender BLOB, sealed BLOB);
@@ -57,12 +59,12 @@ CREATE TABLE contradiction (noticed INTEGER NOT NULL, reason TEXT NOT NULL, head
 CREATE TABLE tombstone (id BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 -- Checkpoints, as long as they tell what of that may be forgotten; date: seconds since 1970.
 CREATE TABLE checkpoint (number INTEGER PRIMARY KEY, date INTEGER NOT NULL);
--- Records that are set aside or hold messages, and others: BLAKE2b-256, octets as a frame.
-CREATE TABLE record (number INTEGER PRIMARY KEY, hash BLOB NOT NULL, size INTEGER NOT NULL);
+-- Records that are set aside or hold messages, and others: octets as a frame.
+CREATE TABLE record (number INTEGER PRIMARY KEY, size INTEGER NOT NULL);
 -- A checkpoint on its way in: its parts (with their bodies, if it is to be loaded),
 -- the records that it keeps and we lack, and the contents that are here.
 CREATE TABLE part (number INTEGER PRIMARY KEY, hash BLOB NOT NULL, size INTEGER NOT NULL, body BLOB);
-CREATE TABLE wanted (number INTEGER PRIMARY KEY, hash BLOB NOT NULL);
+CREATE TABLE wanted (number INTEGER PRIMARY KEY);
 CREATE TABLE kept (number INTEGER, offset INTEGER, content INTEGER, PRIMARY KEY (number, offset)) WITHOUT ROWID;
 
 -- A mailbox without a name is deleted, or its id is an alias of another one (same_as).

@@ -14,8 +14,7 @@ from ..frame import Frame, Position
 from ..keys import SecretKey
 from ..spool.files import Head
 
-# The chain is kept for the last 65,536 records, and for each 1024th before them. A checkpoint states it for the last
-# 1024 and for each 1024th, so it states nothing that a reader who has replayed the log could lack.
+# The chain is kept for the last 65,536 records, and for each 1024th before them.
 CHAIN_STEP = 1024
 CHAIN_KEPT = 1 << 16
 
@@ -89,6 +88,10 @@ class Seen:
         """
         if last >= head.first:
             raise Contradiction(f"{frame.records(self.number + 1, last)} missing")
+        self.give_up(last, chain)
+
+    def give_up(self, last: int, chain: bytes) -> None:
+        """Go on behind record `last`, where the chain is this, and note that the records before it are lost."""
         self.db.execute("INSERT INTO lost VALUES (?, ?, ?)", (self.number + 1, last, int(time.time())))
         self.advance(last, chain)
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from .. import disk, frame
 from ..errors import CannotCreate, DataError, OverQuota, TryAgain, reason
 from .batch import Room
-from .files import LOG, Head, Header, Reader, Segment, SpoolDirectory, digest
+from .files import LOG, Head, Header, Reader, Segment, SpoolDirectory, digest, format_of
 
 LOCK_WAIT = 60.0  # seconds until a mail server had better try again
 LOCK_LOOK = 0.01  # seconds between two looks at the lock
@@ -37,7 +37,7 @@ def create(path: str) -> None:
         disk.replace(f"{path}/head", head.text())
         os.close(os.open(os.path.join(path, "lock"), os.O_CREAT | os.O_WRONLY, 0o600))
         # Last, since a directory with this file is a spool.
-        disk.replace(f"{path}/format", f"cspool-spool 1 {spool_id.hex()}\n".encode())
+        disk.replace(f"{path}/format", format_of(spool_id))
         disk.sync_directory(os.path.dirname(os.path.abspath(path)))
     except OSError:
         for name in os.listdir(path):
@@ -239,7 +239,7 @@ class Writer:
             next=self.next, chain=self.chain, segment=self.segments[-1].name, length=self.length
         )
         if self.checkpoint:
-            head = head._replace(first=self.before.next, stated=self.before.next - 1, checkpoint_end=self.next - 1)
+            head = head._replace(stated=self.before.next - 1, checkpoint_end=self.next - 1)
         head = write_list(self.path, head, self.segments)
         self.created = []
         write_head(self.path, head, self.before)

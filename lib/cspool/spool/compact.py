@@ -137,10 +137,9 @@ class Compaction:
             if not head.stated < segment.first <= head.checkpoint_end:
                 continue
             with self._map(segment.name) as octets:
-                for number, start, end in self._spans(octets, segment, head):
-                    if number <= head.checkpoint_end:
-                        chain = frame.HEADER.unpack_from(octets, start)[3]
-                        yield Frame(number, chain, octets[start + frame.HEADER_SIZE : end])
+                for span in self._spans(octets, segment, head):
+                    if span.numbers.start <= head.checkpoint_end:
+                        yield _frame(octets, span)
 
     def _check(self, head: Head) -> None:
         """Check that the log ends where the checkpoint was made, and has all records that are to be kept."""
@@ -151,8 +150,8 @@ class Compaction:
         found = 0
         for segment in self._segments():
             with self._map(segment.name) as octets:
-                for number, _, _ in self._spans(octets, segment, head):
-                    found += self.keep.holds(number)
+                for span in self._spans(octets, segment, head):
+                    found += not span.is_dropped and self.keep.holds(span.numbers.start)
         wanted = sum(map(len, self.keep.ranges))
         if found != wanted:
             raise DataError(f"{self.path}: {wanted - found:,} of the records to be kept are not here: see cspool-fsck")
@@ -182,12 +181,12 @@ class Compaction:
                 return  # another cspool-compact has replaced it
             with self._map(name) as octets:
                 spans = self._spans(octets, segments[index], head)
-                kept = [one for one in spans if self.keep.holds(one[0])]
-                size = sum(end - start for _, start, end in kept)
-                if sum(end - start for _, start, end in spans) - size <= GARBAGE * len(octets):
+                dropped = [span for span in spans if not span.is_dropped and not self.keep.holds(span.numbers.start)]
+                saved = sum(span.end - span.start - frame.HASH_SIZE for span in dropped)
+                if saved <= GARBAGE * len(octets):
                     return
                 self._check_sound(octets, spans)
-                segments[index : index + 1] = [self._new_segment(octets, kept)] if kept else []
+                segments[index] = self._new_segment(octets, spans)
             os.utime(self.files.path(name), follow_symlinks=False)  # the grace period begins now
             write_head(self.path, write_list(self.path, head, segments), head)
             if not self.grace:
@@ -196,16 +195,45 @@ class Compaction:
     def _check_sound(self, octets: scan.Mapped, spans: list[Span]) -> None:
         """Raise DataError for any damage, even in a record to be dropped: its number may be what is damaged."""
         sound = scan.header(octets)[0] and all(
-            next(scan.frames(octets, start, end, range(number, number + 1)), None) for number, start, end in spans
+            next(scan.frames(octets, span.start, span.end, span.numbers), None) for span in spans
         )
         if not sound:
             raise DataError(f"{self.path}: a record is damaged: see cspool-fsck")
 
-    def _new_segment(self, octets: scan.Mapped, kept: list[Span]) -> Segment:
+    def _new_segment(self, octets: scan.Mapped, spans: list[Span]) -> Segment:
+        """Write the segment anew: what is kept as it is, and one frame with the hashes of each run that is dropped."""
         header, _ = scan.header(octets)
         assert header
-        copied = b"".join(octets[start:end] for _, start, end in kept)
-        return append.new_segment(self.path, header._replace(checkpoint=0), len(kept), copied)
+        pieces: list[bytes] = []
+        run: list[bytes] = []  # hashes of records that are dropped, and follow each other
+        first, chain = 0, b""  # where the run begins
+
+        def end_run() -> None:
+            if run:
+                pieces.append(frame.encode_dropped(first, chain, b"".join(run)))
+                run.clear()
+
+        expected = 0
+        for span in spans:
+            one = _frame(octets, span)
+            if span.numbers.start != expected:
+                end_run()  # the spool has lost records there
+            expected = span.numbers.stop
+            if not span.is_dropped and self.keep.holds(span.numbers.start):
+                end_run()
+                pieces.append(octets[span.start : span.end])
+                continue
+            if not run:
+                first, chain = span.numbers.start, one.chain
+            run.append(frame.hashes(one))
+        end_run()
+        return append.new_segment(self.path, header._replace(checkpoint=0), len(pieces), b"".join(pieces))
+
+
+def _frame(octets: scan.Mapped, span: Span) -> Frame:
+    """Return the frame in a span."""
+    _, _, number, chain = frame.HEADER.unpack_from(octets, span.start)
+    return Frame(number, chain, octets[span.start + frame.HEADER_SIZE : span.end])
 
 
 def remove_old(path: str, grace: float) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from .. import disk, frame
 from ..errors import DataError, TryAgain
 
+VERSION = "2"  # of the spool: in 1, dropped records left no hash
 PIECE = 1 << 20  # octets copied at a time
 LIST = re.compile(r"segments\.(\d{1,19})")  # names of the files of a spool
 LOG = re.compile(r"\d{20}\.\d{1,9}\.log")
@@ -64,7 +65,7 @@ class Head(NamedTuple):
         except (ValueError, KeyError, IndexError):
             raise DataError(f"{where}: not a head of a spool, or damaged") from None
         sizes = (len(head.spool), len(head.chain), len(head.digest)) == (16, 32, 32)
-        order = head.stated <= head.checkpoint_end < head.next and head.stated < head.first <= head.next
+        order = head.stated <= head.checkpoint_end < head.next and 0 < head.first <= head.next <= frame.NUMBER_MAX
         segment = head.segment == "-" or LOG.fullmatch(head.segment)
         # A head has exactly one text. So a line that we do not know is an error, and is not ignored.
         if head.text() != text or not (sizes and order and segment):
@@ -174,7 +175,7 @@ class SpoolDirectory:
             words = self.read("format").decode("ascii", "replace").split()
         except (FileNotFoundError, NotADirectoryError):
             raise TryAgain(f"{path}: no spool here (no file 'format' in it)") from None
-        if words[:2] != ["cspool-spool", "1"] or len(words) != 3:
+        if words[:2] != ["cspool-spool", VERSION] or len(words) != 3:
             raise TryAgain(f"{path}: not a spool of this version")
         self.id = words[2]
 
@@ -247,7 +248,7 @@ class Reader:
     ) -> Iterator[bytes]:
         wanted = _segments_after(after, head, segments)
         if after < head.stated:
-            # A reader must have the checkpoint, which has segments of its own, before the records that it keeps.
+            # A reader must have the checkpoint, which has segments of its own, before what it keeps of the log.
             wanted.sort(key=lambda one: (not head.stated < one.first <= head.checkpoint_end, one.first))
             position = None
         for segment in wanted:
@@ -263,7 +264,7 @@ class Reader:
     ) -> tuple["_SegmentOctets", int]:
         """Return the octets of a segment from its first frame numbered above `after` on, and the count of frames."""
         length = head.length if segment.length is None else segment.length
-        # The list has the counts, since compaction leaves gaps in the numbers. The last segment has no gaps.
+        # The list has the counts, since a frame can stand for many dropped records. The last segment has none of those.
         count = head.next - segment.first if segment.frames is None else segment.frames
         if position and position.segment == segment.name and 0 < position.offset < length:
             octets = _SegmentOctets(self.files.pieces(segment.name, position.offset, length))
@@ -315,7 +316,7 @@ class _SegmentOctets:
         count = 0
         while header := self.peek(frame.HEADER_SIZE):
             length, _, number, _ = frame.HEADER.unpack(header)
-            if number > after:
+            if frame.covered(number, length).stop - 1 > after:
                 break
             self.skip(frame.HEADER_SIZE + length)
             count += 1
@@ -325,6 +326,11 @@ class _SegmentOctets:
         if self._octets:
             yield self._octets
         yield from self._pieces
+
+
+def format_of(spool: bytes) -> bytes:
+    """Return the contents of the file `format` of the spool with this id."""
+    return f"cspool-spool {VERSION} {spool.hex()}\n".encode()
 
 
 def digest(text: bytes) -> bytes:

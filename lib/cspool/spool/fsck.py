@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from .. import disk, frame
 from ..errors import DataError
-from . import append, scan
+from . import append, files, scan
 from .append import generation
-from .files import LIST, LOG, Head, Header, Segment, digest, parse_list
+from .files import LIST, LOG, VERSION, Head, Header, Segment, digest, parse_list
 from .scan import Mapped, WholeFrame
 
 
@@ -53,24 +53,20 @@ class SpoolCheck:
         self.checkpoint = self._find_checkpoint()
         self.damaged: dict[int, str] = {}  # why a segment cannot stay as it is, by its index
         self.counts: Counter[int] = Counter()  # sound frames, by index of their segment
+        self.checkpoint_frames = 0  # sound records of the checkpoint
         self.runs: list[Run] = []
         self.lost: list[range] = []  # numbers without a sound frame, except those that the head gives up
         self._read_frames()
-        # It is not known here which records a checkpoint keeps, but the list says how many each segment has.
-        self.kept_lost = sum(
-            max(0, (segment.frames or 0) - self.counts[index])
-            for index, segment in enumerate(self.segments)
-            if segment.first <= self.checkpoint.stated
-        )
-        if self.kept_lost:
-            self._say(f"{self.kept_lost} of the records before record {self.checkpoint.stated + 1}: damaged or missing")
         for index, reason in self.damaged.items():
             self._say(f"{self.segments[index].name}: {reason}")
+        if self.checkpoint_frames < self.checkpoint.end - self.checkpoint.stated:
+            name = frame.records(self.checkpoint.stated + 1, self.checkpoint.end)
+            # No repair can mend this.
+            self._say(f"the checkpoint in {name}: damaged: make another, on a machine that is up to date")
 
     def lost_records(self) -> list[str]:
         """Return the names of the lost records in messages."""
-        kept = f"{self.kept_lost} of the records before record {self.checkpoint.stated + 1}"
-        return [kept] * bool(self.kept_lost) + [span(numbers) for numbers in self.lost]
+        return [span(numbers) for numbers in self.lost]
 
     def _say(self, problem: str) -> None:
         self.problems.append(problem)
@@ -105,7 +101,7 @@ class SpoolCheck:
 
     def _read_id(self) -> bytes:
         words = self.read("format").decode("ascii", "replace").split()
-        given = words[2] if words[:2] == ["cspool-spool", "1"] and len(words) == 3 else None
+        given = words[2] if words[:2] == ["cspool-spool", VERSION] and len(words) == 3 else None
         if given and self.head and given != self.head.spool.hex() and self._all_segments_are_of(given):
             self._say("head: belongs to another spool")
             self.head = self.head._replace(spool=bytes.fromhex(given))
@@ -168,11 +164,18 @@ class SpoolCheck:
         return Checkpoint(self.head.stated, self.head.checkpoint_end)
 
     def _has_checkpoint(self, head: Head) -> bool:
-        """Return whether there is a segment for the checkpoint that a head names, and its header, if sound, agrees."""
+        """Return whether the segments do not deny that the checkpoint is where `head` says.
+
+        A checkpoint begins a segment and ends one. That decides if `head` and
+        the header of the segment, which have no checksum, disagree.
+        """
+        ends = [segment.first - 1 for segment in self.segments] + [head.next - 1]
         for segment in self.segments:
             if segment.first == head.stated + 1:
                 header = self._header(segment.name)
-                return not header or header.checkpoint == head.checkpoint_end - head.stated
+                said = header.checkpoint if header else 0
+                agree = not header or said == head.checkpoint_end - head.stated
+                return agree or (head.checkpoint_end in ends and head.stated + said not in ends)
         return False
 
     def _last_checkpoint(self) -> Checkpoint:
@@ -195,14 +198,15 @@ class SpoolCheck:
                 self.runs[-1] = last._replace(last=found, frames=last.frames + 1)
             else:
                 self.runs.append(Run(index, found, found, 1))
-            expected = found.number + 1
+            expected = found.last + 1
             self.counts[index] += 1
+            self.checkpoint_frames += self.checkpoint.stated < found.number <= self.checkpoint.end
         if self.head:
             self._note_gap(range(expected, self.head.next))
 
     def _note_gap(self, gap: range) -> None:
         """Note that these numbers have no sound frame, except those that the head gives up."""
-        given_up = self.head.first if self.head else self.checkpoint.stated + 1
+        given_up = self.head.first if self.head else 1
         gap = range(max(gap.start, given_up), gap.stop)
         if gap:
             self._say(f"{span(gap)}: damaged or missing")
@@ -214,7 +218,7 @@ class SpoolCheck:
         for index, found in self._whole():
             if found.number == 1 and found.chain != frame.first_chain(self.id):
                 self.damaged[index] = "of another log"
-            elif before is None or found.number != before[1].number + 1 or found.chain == before[1].after:
+            elif before is None or found.number != before[1].last + 1 or found.chain == before[1].after:
                 if before:
                     yield before
                 before = index, found
@@ -229,7 +233,7 @@ class SpoolCheck:
 
     def _check_end(self, last: WholeFrame) -> None:
         """Correct the chain in head by the last frame if they differ: the frame has a checksum, and head has none."""
-        if self.head and last.number == self.head.next - 1 and last.after != self.head.chain:
+        if self.head and last.last == self.head.next - 1 and last.after != self.head.chain:
             self._say("head: its chain is not that of the last record")
             self.head = self.head._replace(chain=last.after)
 
@@ -241,7 +245,7 @@ class SpoolCheck:
             try:
                 with scan.mapped(os.path.join(self.path, segment.name)) as octets:
                     for found in self._whole_of(index, octets, range(expected, following)):
-                        expected = found.number + 1
+                        expected = found.last + 1
                         yield index, found
             except (OSError, ValueError):
                 self.damaged[index] = "missing, or cannot be read"
@@ -279,17 +283,18 @@ def repair(check: SpoolCheck) -> list[str]:
     path, head = check.path, check.head
     rows = [row for index in range(len(check.segments)) for row in _rows(check, index)]
     last = check.runs[-1].last if check.runs else None
-    found = (last.number + 1, last.after) if last else (1, frame.first_chain(check.id))
+    found = (last.last + 1, last.after) if last else (1, frame.first_chain(check.id))
     next_, chain = (head.next, head.chain) if head else found
-    if next_ > found[0]:
-        rows.append(_new_segment(check, next_, chain, 0, b""))  # for new records, after those that are lost
+    if next_ > found[0] or (rows and rows[-1].frames != next_ - rows[-1].first):
+        # For new records: readers take the last segment for one without gaps and without dropped records.
+        rows.append(_new_segment(check, next_, chain, 0, b""))
     segment = rows[-1] if rows else Segment("-", 0, 0)
     rows[-1:] = [Segment(segment.name, None, None)] * len(rows[-1:])
     text = "".join(row.line() for row in rows).encode()
     number = 1 + max(int(old[1]) for old in map(LIST.fullmatch, ["segments.0", *os.listdir(path)]) if old)
     checkpoint = check.checkpoint if check.checkpoint.end < next_ else Checkpoint(0, 0)
-    first = max([head.first if head else checkpoint.stated + 1, *(lost.stop for lost in check.lost)])
-    form = f"cspool-spool 1 {check.id.hex()}\n".encode()
+    first = max([head.first if head else 1, *(lost.stop for lost in check.lost)])
+    form = files.format_of(check.id)
     if check.read("format") != form:
         disk.replace(os.path.join(path, "format"), form, path)
     disk.replace(os.path.join(path, f"segments.{number}"), text, os.path.join(path, "format"))

@@ -22,19 +22,21 @@ HEADER_LINE_MAX = 512  # octets
 
 
 class WholeFrame(NamedTuple):
-    """A frame in a segment: octets `start` to `end` of the file."""
+    """A frame in a segment: octets `start` to `end` of the file. It stands for the records `number` to `last`."""
 
     number: int
+    last: int
     chain: bytes  # h(number - 1)
-    after: bytes  # h(number)
+    after: bytes  # h(last)
     start: int
     end: int
 
 
 class Span(NamedTuple):
-    """A frame that has not been checked: octets `start` to `end` of the file."""
+    """A frame that has not been checked: octets `start` to `end` of the file. It stands for the records `numbers`."""
 
-    number: int
+    numbers: range
+    is_dropped: bool  # it has their hashes
     start: int
     end: int
 
@@ -59,9 +61,10 @@ def spans(octets: mmap.mmap, end: int) -> Iterator[Span]:
     while start < end <= len(octets):
         length, _, number, _ = frame.HEADER.unpack_from(octets, start) if start + frame.HEADER_SIZE <= end else [0] * 4
         after = start + frame.HEADER_SIZE + length
-        if not length or after > end:
+        numbers = frame.covered(number, length)
+        if not length or after > end or not numbers:
             break
-        yield Span(number, start, after)
+        yield Span(numbers, number >= frame.DROPPED, start, after)
         start = after
     if start != end:
         raise DataError("damaged")
@@ -76,7 +79,7 @@ def frames(octets: mmap.mmap, start: int, end: int, numbers: range) -> Iterator[
             offset = _next(octets, offset, end, numbers)
             continue
         yield found
-        offset, numbers = found.end, range(found.number + 1, numbers.stop)
+        offset, numbers = found.end, range(found.last + 1, numbers.stop)
 
 
 def _frame(octets: mmap.mmap, start: int, end: int, numbers: range) -> WholeFrame | None:
@@ -85,12 +88,14 @@ def _frame(octets: mmap.mmap, start: int, end: int, numbers: range) -> WholeFram
     if body > end:
         return None
     length, crc, number, chain = frame.HEADER.unpack_from(octets, start)
-    if number not in numbers or not 0 < length <= end - body:
+    covered = frame.covered(number, length)
+    if covered.start not in numbers or covered.stop > numbers.stop or not 0 < length <= end - body:
         return None
     record = octets[body : body + length]
     if zlib.crc32(record, zlib.crc32(octets[start + 8 : body])) != crc:
         return None
-    return WholeFrame(number, chain, frame.next_chain(chain, number, record), start, body + length)
+    after = frame.chain_behind(frame.Frame(number, chain, record))
+    return WholeFrame(covered.start, covered.stop - 1, chain, after, start, body + length)
 
 
 def _next(octets: mmap.mmap, damaged: int, end: int, numbers: range) -> int:
@@ -101,8 +106,9 @@ def _next(octets: mmap.mmap, damaged: int, end: int, numbers: range) -> int:
         if _frame(octets, after, end, numbers):
             return after
     # Its length is damaged too. Look for the number of a frame, 8 octets into it: the next 2^16 numbers begin with
-    # one of two sequences of 6 octets.
-    nearest = struct.pack(">Q", numbers.start)[:6], struct.pack(">Q", numbers.start + (1 << 16))[:6]
+    # one of two sequences of 6 octets, and so do those of frames for dropped records.
+    starts = numbers.start, numbers.start + (1 << 16)
+    nearest = [struct.pack(">Q", start + kind)[:6] for start in starts for kind in (0, frame.DROPPED)]
     at = damaged + 9
     while (at := min((n for front in nearest if (n := octets.find(front, at, end)) >= 0), default=-1)) >= 0:
         if _frame(octets, at - 8, end, numbers):
