@@ -56,7 +56,7 @@ head=$(cat "$root/alice/head")
 on mailhost cspool-seal <message >stream
 is "$(head -c 1000 stream | get --data-binary @- "$url")" "the request: cut off after frame 0" "a stream cut off is refused"
 is "$(get --data-binary 'no stream at all, but long enough to have a frame before it is cut off' "$url/")" \
-	"the request: text where a stream must begin: 'no stream at all, but long enough to have a frame be' (of a .bashrc or a motd?)" "as is what is none"
+	"the request: text where a stream must begin: 'no stream at all, but long enough to have a fram' (of a .bashrc or a motd?)" "as is what is none"
 is "$(get -H 'Transfer-Encoding: chunked' --data-binary @stream "$url")" "a Content-Length is needed" "a length is needed"
 is "$(cat "$root/alice/head")" "$head" "and the spool is as it was"
 ok "curl can append" sh -c "curl -s -n --data-binary @stream '$url' | grep -q '^cspool-appended 1 '"

@@ -32,7 +32,7 @@ if /usr/bin/python3 -c 'import nacl, docopt, sys; sys.exit(sys.version_info < (3
 	printf 'Subject: one\n\n1\n' | deliver
 	expect "works with the distribution's packages" 0 '' '' on laptop pipe 'cspool-fetch | cspool-apply'
 	expect "usage too" 64 '' 'cspool-trust: usage: *' cspool-trust
-	expect "and help" 0 'Say which mail hosts*' '' cspool-trust --help
+	expect "and help" 0 'Choose which mail hosts*' '' cspool-trust --help
 else
 	[ -z "${CSPOOL_NO_SKIP:-}" ] || ok "the distribution's packages must not be skipped" false
 	echo "# the distribution's python3-nacl and python3-docopt: skipped, not installed"
