@@ -123,7 +123,12 @@ VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(0, 2**63 - 1) | st.text(st.characters(exclude_categories=["Cs"])),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab", max_size=3), inner, max_size=3),
     max_leaves=10,
-)
+).filter(lambda value: depth(value) <= form.DEPTH_MAX)
+
+
+def depth(value):
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inside is None else 1 + max(map(depth, inside), default=0)
 
 
 @given(VALUES)
@@ -157,6 +162,7 @@ def test_what_is_written_is_read(value):
         b"[" * 100_000 + b"]" * 100_000,
         b"[" * 960 + b"]" * 960 + b" ",
         b'{"a":1}{}',
+        b"[[[[[]]]]]",
         b"'a'",
     ],
     ids=lambda line: line[:20].decode("latin-1"),

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 from cspool import command, frame, keys, record
-from cspool.database import checkpoint, schema, seen
+from cspool.database import aside, checkpoint, schema, seen
 from cspool.database.replay import Replay
-from cspool.errors import BadConfig, DataError, TryAgain
+from cspool.errors import BadConfig, Contradiction, DataError, TooOld, TryAgain
 from cspool.spool.append import Spool
 from cspool.spool.compact import Keep
+from cspool.spool.files import Head
 
 VECTORS = Path(__file__).resolve().parent / "vectors"
+COMMANDS = sorted(VECTORS.glob("commands/*/*"))
 BAD_RECORDS = sorted(path.name for path in VECTORS.glob("records/bad-*"))
 
 
@@ -54,6 +56,36 @@ def test_records(secret, name, sender):
 def test_bad_records(secret, name):
     with pytest.raises(DataError):
         record.open_with([secret("alice")], (VECTORS / "records" / name).read_bytes())
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_commands(tmp_path, secret, path):
+    """Each body is what its directory says, as the record after one that trusts the host."""
+    alice, host = secret("alice"), secret("host")
+    spool, chain = bytes(15) + b"\1", frame.first_chain(bytes(15) + b"\1")
+    trust = {"do": "trust", "key": host.public.sign.hex(), "comment": "mail@example.org"}
+    fields = {"command": "change", "spool": spool.hex(), "device": "aa" * 16, "counter": 1, "previous": "00" * 32}
+    first = command.encode({**fields, "number": 0, "chain": chain.hex(), "changes": [trust]})
+    records = [
+        record.seal(first, alice, alice.public),
+        record.seal(path.read_bytes(), host if path.name.startswith("host-") else alice, alice.public),
+    ]
+    frames = []
+    for number, sealed in enumerate(records, 1):
+        frames.append(frame.Frame(number, chain, sealed))
+        chain = frame.next_chain(chain, number, sealed)
+    head = Head(spool, 3, chain, 1, "-", 0, 0, bytes(32), 0, 0)
+    db = schema.open_database(str(tmp_path / "mail.db"), create=True)
+    try:
+        Replay(db, [alice]).run(iter([frame.Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text()), *frames]))
+        found = "aside" if aside.list_all(db) else "taken"
+    except (TooOld, BadConfig, Contradiction):
+        found = "stops"
+    assert found == path.parent.name
+
+
+def test_there_are_commands():
+    assert {path.parent.name for path in COMMANDS} == {"taken", "aside", "stops"} and len(COMMANDS) > 70
 
 
 def test_there_are_bad_records():

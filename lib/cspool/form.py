@@ -23,6 +23,7 @@ class Optional(NamedTuple):
 
 NAME_MAX = 1000  # octets of a mailbox name; characters of other texts
 DATE_MAX = 253_402_128_000  # seconds since 1970: 9999-12-30
+DEPTH_MAX = 4  # objects and lists inside each other: a change, its changes, one of them, its flags
 
 # The special uses (RFC 6154 section 2) by the names that mailboxes for them have here.
 SPECIAL_USES = {"Archive": "\\Archive", "Drafts": "\\Drafts", "Junk": "\\Junk", "Sent": "\\Sent", "Trash": "\\Trash"}
@@ -47,15 +48,22 @@ def read(octets: bytes) -> Any:
 
     So there is one text for a value, and all readers agree on it: integers
     from 0 to 2^63 - 1, no floats, no field twice, no lone surrogates, no
-    spaces. Raises ValueError for everything else.
+    spaces, at most DEPTH_MAX objects and lists inside each other. Raises
+    ValueError for everything else.
     """
     try:
         value = _DECODER.decode(octets.decode())
-        if line(value) == octets:
+        if not _is_deeper(value, DEPTH_MAX) and line(value) == octets:
             return value
     except RecursionError:
         pass
     raise ValueError("another form of JSON")
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Return whether a value has more than this many levels of objects and lists."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inside is not None and (levels == 0 or any(_is_deeper(one, levels - 1) for one in inside))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

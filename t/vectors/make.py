@@ -22,6 +22,7 @@ from cspool.spool.batch import Records
 from cspool.spool.compact import Compaction, Keep
 
 PASSPHRASE = b"correct horse battery staple"
+SPOOL = bytes(15) + b"\1"
 MESSAGE = b"From: bob@example.org\r\nSubject: vector\r\n\r\nThe quick brown fox.\r\n"
 
 alice = keys.SecretKey(bytes(range(32)), "alice@laptop")
@@ -31,7 +32,7 @@ stranger = keys.SecretKey(bytes(range(64, 96)))
 
 def write(name: str, octets: bytes) -> None:
     path = here / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(octets)
 
 
@@ -82,6 +83,119 @@ def make_records() -> None:
     write("records/bad-deflate", sealed(plaintext[:96] + b"\1" + plaintext[97:]))
     forwarded = stranger.open((here / "records/bad-recipient").read_bytes()[1:])
     write("records/bad-forwarded", sealed(forwarded))
+
+
+def make_commands() -> None:
+    """Bodies, and what a reader does with each in the spool 00...01, after a change that trusts the host.
+
+    A name that begins with host- is for one that the host has signed; all
+    others are the user's.
+    """
+    shutil.rmtree(here / "commands", ignore_errors=True)
+    device = (
+        '"spool":"'
+        + SPOOL.hex()
+        + '","device":"'
+        + "d0" * 16
+        + '","counter":1,"previous":"'
+        + "00" * 32
+        + '","number":0,'
+        '"chain":"' + frame.first_chain(SPOOL).hex() + '"'
+    )
+    inbox, nonce, key, user = "00" * 16, "0e" * 16, host.public.sign.hex(), alice.public
+
+    def deliver(fields: str, octets: bytes = MESSAGE) -> bytes:
+        return ('{"command":"deliver"' + fields + "}\n").encode("utf-8", "surrogatepass") + octets
+
+    def change(*rows: str, octets: bytes = b"") -> bytes:
+        return ('{"command":"change",' + device + ',"changes":[' + ",".join(rows) + "]}\n").encode() + octets
+
+    def append(size: int, flags: str = "") -> str:
+        return f'{{"do":"append","mailbox":"{inbox}","flags":[{flags}],"date":1,"size":{size},"nonce":"{nonce}"}}'
+
+    taken = {
+        "deliver": deliver(',"date":1'),
+        "deliver-last-date": deliver(',"date":253402128000'),
+        "deliver-other-order": b'{"date":1,"command":"deliver"}\n' + MESSAGE,
+        "deliver-mailbox": deliver(',"date":1,"mailbox":"inBOX/\u2028ä","flags":["\\\\Seen","$x"]'),
+        "host-deliver": deliver(',"date":1,"flags":["\\\\Seen"]'),
+        "change-of-nothing": change(),
+        "append": change(append(1), octets=b"x"),
+        "append-two": change(append(2), append(1), octets=b"xyz"),
+        "create-use": change(f'{{"do":"create","name":"Old","nonce":"{nonce}","use":"\\\\Archive \\\\Sent"}}'),
+        "expunge-none": change('{"do":"expunge","ids":""}'),
+        "expunge-unknown": change(f'{{"do":"expunge","ids":"{nonce}"}}'),
+        "rename-inbox": change(f'{{"do":"rename","mailbox":"{inbox}","name":"x"}}'),
+        "trust-again": change(f'{{"do":"trust","key":"{key}","comment":""}}'),
+        "user-key-same": change(f'{{"do":"user-key","sign":"{user.sign.hex()}","box":"{user.box.hex()}"}}'),
+        "discard-itself": change('{"do":"discard","numbers":[2,9223372036854775807]}'),
+        "checkpoint-part": ('{"command":"checkpoint-part","spool":"' + SPOOL.hex() + '"}\nx').encode(),
+        "counter-0": change().replace(b'"counter":1', b'"counter":0'),
+    }
+    aside = {
+        "no-line": MESSAGE[:5],
+        "no-object": b"[]\n",
+        "no-command": b"{}\n",
+        "byte-order-mark": "\ufeff".encode() + deliver(',"date":1'),
+        "space": deliver(', "date":1'),
+        "escape": deliver(',"date":1,"mailbox":"\\u0041"'),
+        "escape-slash": deliver(',"date":1,"mailbox":"a\\/b"'),
+        "surrogate": deliver(',"date":1,"mailbox":"\\ud800"'),
+        "surrogate-in-utf-8": deliver(',"date":1,"mailbox":"\ud800"'),
+        "float": deliver(',"date":1.0'),
+        "exponent": deliver(',"date":1e3'),
+        "negative": deliver(',"date":-0'),
+        "leading-zero": deliver(',"date":01'),
+        "too-large": deliver(',"date":9223372036854775808'),
+        "nan": deliver(',"date":1,"x":NaN'),
+        "field-twice": deliver(',"date":1,"date":1'),
+        "too-deep": b'{"command":"future","x":[[[[]]]]}\n',
+        "unknown-field": deliver(',"date":1,"x":1'),
+        "null": deliver(',"date":1,"mailbox":null'),
+        "true": deliver(',"date":true'),
+        "deliver-no-date": deliver(""),
+        "deliver-no-octets": deliver(',"date":1', b""),
+        "deliver-late": deliver(',"date":253402128001'),
+        "deliver-long-line": deliver(',"date":1,"flags":[' + ",".join(['"a"'] * 20000) + "]"),
+        "deliver-no-name": deliver(',"date":1,"mailbox":""'),
+        "deliver-empty-level": deliver(',"date":1,"mailbox":"a//b"'),
+        "deliver-control": deliver(',"date":1,"mailbox":"a\x85"'),
+        "deliver-long-name": deliver(',"date":1,"mailbox":"' + "ä" * 501 + '"'),
+        "flag-case": deliver(',"date":1,"flags":["\\\\seen"]'),
+        "flag-recent": deliver(',"date":1,"flags":["\\\\Recent"]'),
+        "flag-bracket": deliver(',"date":1,"flags":["a]"]'),
+        "flag-long": deliver(',"date":1,"flags":["' + "a" * 101 + '"]'),
+        "host-flag-case": deliver(',"date":1,"flags":["\\\\seen"]'),
+        "host-change": change(),
+        "host-unknown-command": b'{"command":"future"}\n',
+        "other-spool": change().replace(SPOOL.hex().encode(), b"ff" * 16),
+        "upper-case-hex": change(f'{{"do":"expunge","ids":"{nonce.upper()}"}}'),
+        "odd-ids": change('{"do":"expunge","ids":"00"}'),
+        "octets-left-over": change(octets=b"x"),
+        "octets-missing": change(append(2), octets=b"x"),
+        "append-of-nothing": change(append(0)),
+        "append-no-nonce": change(append(1).replace(f',"nonce":"{nonce}"', ""), octets=b"x"),
+        "add-flags-no-flags": change('{"do":"add-flags","ids":""}'),
+        "use-twice": change(f'{{"do":"create","name":"Old","nonce":"{nonce}","use":"\\\\Sent \\\\Sent"}}'),
+        "use-two-spaces": change(f'{{"do":"create","name":"Old","nonce":"{nonce}","use":"\\\\Sent  \\\\Junk"}}'),
+        "use-none": change(f'{{"do":"create","name":"Old","nonce":"{nonce}","use":""}}'),
+        "trust-no-comment": change(f'{{"do":"trust","key":"{key}"}}'),
+        "user-key-two-keys": change(f'{{"do":"user-key","sign":"{user.sign.hex()}","box":"{host.public.box.hex()}"}}'),
+        "one-of-two-wrong": change('{"do":"subscribe","name":"x"}', '{"do":"subscribe"}'),
+        "counter-skipped": change().replace(b'"counter":1', b'"counter":2'),
+        "other-previous": change().replace(b'"previous":"00', b'"previous":"01'),
+        "part-no-octets": ('{"command":"checkpoint-part","spool":"' + SPOOL.hex() + '"}\n').encode(),
+    }
+    stops = {
+        "unknown-command": b'{"command":"future"}\n',
+        "unknown-change": change('{"do":"future","x":[1]}'),
+        "other-chain": change().replace(frame.first_chain(SPOOL).hex().encode(), b"00" * 32),
+        "number-of-the-future": change().replace(b'"number":0', b'"number":2'),
+        "user-key-unknown": change(f'{{"do":"user-key","sign":"{key}","box":"{host.public.box.hex()}"}}'),
+    }
+    for verdict, bodies in (("taken", taken), ("aside", aside), ("stops", stops)):
+        for name, body in bodies.items():
+            write(f"commands/{verdict}/{name}", body)
 
 
 def make_streams() -> None:
@@ -177,6 +291,7 @@ def make_checkpoint() -> None:
 if __name__ == "__main__":
     make_keys()
     make_records()
+    make_commands()
     make_streams()
     make_spool()
     make_checkpoint()
