@@ -16,7 +16,7 @@ expect "nor for repair" 65 '' 'cspool-fsck: empty: no spool here, *' cspool-fsck
 
 chmod o+w "$spool/head"
 ln -s head "$spool/segments.99"
-expect "rights" 65 "*$spool: head: everybody may write to it*" '' cspool-fsck "$spool"
+expect "rights" 65 "*$spool: head: others may write to it*" '' cspool-fsck "$spool"
 chmod o-w "$spool/head"
 expect "and links" 65 "$spool: segments.99: not a plain file" '' cspool-fsck "$spool"
 rm "$spool/segments.99"

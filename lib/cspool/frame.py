@@ -148,7 +148,7 @@ def read(stream: Stream, name: str = "standard input", limit: int = LIMIT) -> It
     while True:
         header = stream.read(HEADER_SIZE)
         if not header and not count:
-            raise TryAgain(f"{name}: empty: whatever was to write it has failed")
+            raise TryAgain(f"{name}: empty: what writes it has failed")
         if len(header) < HEADER_SIZE:
             raise _cut(name, count)
         length, crc, number, chain = HEADER.unpack(header)

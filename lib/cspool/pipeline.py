@@ -136,7 +136,7 @@ class Pipe:
         return text.splitlines()
 
     def outcome(self) -> Outcome:
-        """Return how the pipe has ended, after both tools have. Of two failures, it is the cause of the other."""
+        """Return how the pipe has ended, after both tools have; if both have failed, with the first failure."""
         codes = [os.EX_TEMPFAIL if stage.returncode < 0 else stage.returncode for stage in self._stages]
         lines = [self._lines(stage) for stage in range(2)]
         # A failure that a retry cannot mend is the cause of one that it can. Otherwise the writer's is the cause.

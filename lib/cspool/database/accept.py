@@ -124,18 +124,18 @@ def _replay(db: sqlite3.Connection, own: list[SecretKey]) -> Replay:
 
 def _by_number(frames: Iterator[Frame]) -> Iterator[Frame]:
     """Yield the frames of a stream with those of its checkpoint, which come first, where their numbers belong."""
-    head, held = None, []
+    head, parts = None, []
     for one in frames:
         if one.number == frame.HEAD_NUMBER:
             head = Head.parse(one.record, "standard input")
         elif head and head.stated < one.number <= head.checkpoint_end:
-            held.append(one)
+            parts.append(one)
             continue
         elif head and head.checkpoint_end < one.number < frame.DROPPED:
-            yield from held
-            held = []
+            yield from parts
+            parts = []
         yield one
-    yield from held
+    yield from parts
 
 
 class _Whole(Transactions):

@@ -128,7 +128,7 @@ class Replay:
         self.commit()
 
     def pause(self, waits: bool) -> None:
-        """Commit before a wait for input, and when the transaction is old: nobody else can write meanwhile."""
+        """Commit before a wait for input, and when the transaction is old: no other process can write meanwhile."""
         if waits or self.transactions.is_due():
             self.commit()
 

@@ -103,7 +103,7 @@ class Connection:
         try:
             while view:
                 if not select.select([], [self.write_fd], [], self.timeout)[1]:
-                    raise Closed("Nobody reads the answers")
+                    raise Closed("The client does not read the answers")
                 view = view[os.write(self.write_fd, view[:PIPE]) :]
         except OSError:
             raise Closed("Connection lost") from None

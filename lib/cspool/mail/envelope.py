@@ -1,7 +1,7 @@
 """ENVELOPE and BODYSTRUCTURE of a message, as the octets that IMAP sends (RFC 9051 section 7.5.2).
 
 They are made once, when a message arrives, and then only copied. Each is
-syntactically correct, whatever the message is. Header values are passed on
+syntactically correct for every message. Header values are passed on
 unchanged, with their encoded words; only NUL is removed, which an IMAP string
 cannot contain.
 """

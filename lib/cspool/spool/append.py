@@ -75,7 +75,7 @@ class Spool:
     def append(self, records: Iterable[bytes], size: int = 0, most: int | None = None, rotate: int = ROTATE) -> None:
         """Append records, in order, and return once they are on disk.
 
-        Whatever happens, the log has either all of them or none. `size` is that
+        The log has either all of them or none, also after a crash. `size` is that
         of their frames, in octets: raises OverQuota if the log would become
         longer than `most` octets. Raises TryAgain for a damaged spool, and
         OSError. `rotate` is the size at which a segment is full.

@@ -88,9 +88,9 @@ class SpoolCheck:
             elif status.st_uid != owner:
                 self._say(f"{entry.name}: belongs to another user than the directory")
             elif status.st_mode & stat.S_IWOTH:
-                self._say(f"{entry.name}: everybody may write to it")
+                self._say(f"{entry.name}: others may write to it")
         if os.stat(self.path).st_mode & stat.S_IWOTH:
-            self._say("everybody may write to the directory")
+            self._say("others may write to the directory")
 
     def _read_head(self) -> Head | None:
         try:
@@ -147,7 +147,7 @@ class SpoolCheck:
                     listed = {int(name[:20]): name for name in old}
                     break
         last = max(listed, default=0)
-        # Of several with the same first number, the last generation counts.
+        # If several have the same first number, the last generation counts.
         newer = [name for name in sorted(filter(LOG.fullmatch, names), key=generation) if int(name[:20]) > last]
         listed |= {int(name[:20]): name for name in newer}
         return [Segment(listed[first], None, None) for first in sorted(listed)]
