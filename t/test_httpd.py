@@ -1,12 +1,14 @@
 """A connection to cspool-httpd, and its answers to bad requests."""
 
 import base64
+import hashlib
 import socket
 import threading
 import time
 
 import pytest
 from cspool import frame
+from cspool.listen import Places
 from cspool.spool import append, httpd, tokens
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,12 @@ def keys(root):
 
 @pytest.fixture
 def service(root):
-    return httpd.Service(str(root), tokens.Tokens(str(root / "tokens")), 1 << 20, None, None, threading.Event())
+    return new_service(root)
+
+
+def new_service(root, places=8):
+    known = tokens.Tokens(str(root / "tokens"))
+    return httpd.Service(str(root), known, 1 << 20, None, None, threading.Event(), Places(places))
 
 
 class Client:
@@ -66,6 +73,7 @@ class Client:
 
 
 def request(key, line, body=b"", **headers):
+    headers.setdefault("Host", "spool.example.org")
     headers.setdefault("Authorization", "Basic " + base64.b64encode(f"x:{key}".encode()).decode())
     if body:
         headers.setdefault("Content_Length", str(len(body)))
@@ -155,12 +163,89 @@ def test_nobody_waits_for_those_who_have_left_or_for_ever(service, keys, monkeyp
         (b"GET " + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
-        (b"DELETE /alice/head HTTP/1.1\r\n\r\n", 501),
+        (b"DELETE /alice/head HTTP/1.1\r\nHost: x\r\n\r\n", 501),
     ],
 )
 def test_no_request(service, octets, status):
     answer = Client(service).send(octets).rest()
     assert answer.startswith(f"HTTP/1.1 {status} ".encode()) or (status == 400 and answer.startswith(b"Bad request"))
+
+
+FIELDS = [
+    "Host: x\r\n",
+    "Content-Length: 5\r\n",
+    "Content-Length: 0\r\nContent-Length: 0\r\n",
+    "Content-Length: +0\r\n",
+    "Content-Length : 0\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "X: a\r\n b\r\n",
+    " X: a\r\n",
+    "X: a\rContent-Length: 5\r\n",
+    "X: \0\r\n",
+    "X Y: a\r\n",
+    "nonsense\r\n",
+    ": a\r\n",
+]
+
+
+@pytest.mark.parametrize("fields", FIELDS)
+def test_a_header_that_a_proxy_may_read_otherwise(service, keys, fields):
+    """One answer, and the connection ends: what follows is not taken for another request."""
+    good = request(keys["fetch"], "GET /alice/head")
+    octets = good[:-2] + fields.encode() + b"\r\n" + good
+    assert statuses(Client(service).send(octets).rest()) == [400]
+
+
+@pytest.mark.parametrize("line", ["GET  /alice/head HTTP/1.1", "GET /alice/head", "GET /alice/head HTTP/2.0"])
+def test_a_request_line_of_another_form(service, line):
+    answer = Client(service).send(f"{line}\r\nHost: x\r\n\r\n".encode()).rest()
+    assert b"200" not in answer.split(b"\n")[0]
+
+
+def test_a_host_is_needed_and_may_be_in_the_target(service, keys):
+    password = base64.b64encode(f"x:{keys['fetch']}".encode()).decode()
+    tail = f"Authorization: Basic {password}\r\n\r\n"
+    assert statuses(Client(service).send(f"GET /alice/head HTTP/1.1\r\n{tail}".encode()).rest()) == [400]
+    assert statuses(Client(service).send(f"GET /alice/head HTTP/1.0\r\n{tail}".encode()).rest()) == [200]
+    target = f"GET http://x/alice/head HTTP/1.1\r\nHost: x\r\n{tail}"
+    assert statuses(Client(service).send(target.encode()).rest()) == [200]
+
+
+def test_a_body_that_stops_coming_is_cut_off(service, keys, monkeypatch):
+    """However long it is to become, and however much of it has come at once."""
+    monkeypatch.setattr(httpd, "QUIET", 0.3)
+    monkeypatch.setattr(httpd, "LINGER", 0.3)
+    length = str(1 << 20)
+    client = Client(service).send(request(keys["append"], "POST /alice/", STREAM * 1000, Content_Length=length))
+    assert statuses(client.rest(closed=False)) == []
+
+
+def test_who_waits_gives_way(root, keys, monkeypatch):
+    monkeypatch.setattr(httpd, "LINGER", 0.3)
+    service = new_service(root, places=1)
+    service.places.take()
+    client = Client(service).send(request(keys["fetch"], "GET /alice/head"))
+    tag = client.socket.recv(10000).split(b'ETag: "')[1].split(b'"')[0].decode()
+    client.send(request(keys["fetch"], "GET /alice/head", If_None_Match=f'"{tag}"', Prefer="wait=50"))
+    another = threading.Thread(target=service.places.take, daemon=True)
+    another.start()
+    answer = client.rest(closed=False)
+    assert statuses(answer) == [304] and b"Connection: close" in answer
+    service.places.release()
+    another.join(10)
+    assert not another.is_alive()
+
+
+def test_one_token_does_not_take_all_places(service, keys, root, monkeypatch):
+    monkeypatch.setattr(httpd, "LINGER", 0.3)
+    tag = hashlib.blake2b((root / "alice" / "head").read_bytes(), digest_size=16).hexdigest()
+    waiting = request(keys["fetch"], "GET /alice/head", If_None_Match=f'"{tag}"', Prefer="wait=50")
+    clients = [Client(service).send(waiting) for _ in range(service.token_max())]
+    while sum(one._value for one in service.tokens.in_use.values()):
+        time.sleep(0.01)
+    assert statuses(Client(service).send(request(keys["fetch"], "GET /alice/head")).rest()) == [503]
+    service.stopping.set()
+    assert [statuses(client.rest(closed=False)) for client in clients] == [[304]] * len(clients)
 
 
 LINES = ["GET /alice/head", "HEAD /alice/format", "POST /alice", "GET /alice/../tokens", "PUT /alice/head"]
@@ -186,7 +271,7 @@ VALUES = [
     st.sampled_from(sorted(tokens.RIGHTS)),
 )
 def test_whatever_is_asked_is_answered_or_refused(root, keys, line, headers, body, right):
-    service = httpd.Service(str(root), tokens.Tokens(str(root / "tokens")), 1 << 20, None, None, threading.Event())
+    service = new_service(root)
     password = base64.b64encode(f"x:{keys[right]}".encode())
     lines = [f"{line} HTTP/1.1".encode(), b"Authorization: Basic " + password]
     lines += [f"{name}: {value}".encode("latin-1") for name, value in headers]

@@ -54,18 +54,45 @@ def peer(connection: socket.socket) -> str:
     return str(name[0]) if isinstance(name, tuple) else "-"
 
 
+class Places:
+    """Places for connections that are served at a time. A connection that only waits may give up its place."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._free = threading.Semaphore(count)
+        self._wanted = threading.Event()
+
+    def take(self) -> None:
+        """Take a place; wait for one if all are taken."""
+        if not self._free.acquire(blocking=False):
+            self._wanted.set()
+            self._free.acquire()
+            self._wanted.clear()
+
+    def release(self) -> None:
+        """Give back a place."""
+        self._free.release()
+
+    def is_wanted(self) -> bool:
+        """Return True to the first that asks while a connection waits for a place."""
+        if not self._wanted.is_set():
+            return False
+        self._wanted.clear()
+        return True
+
+
 class Server:
-    """Serves each connection in a thread, `connections` at a time; others wait.
+    """Serves each connection in a thread, as many at a time as there are `places`; others wait.
 
     SIGTERM and SIGINT end it: it accepts no more connections, sets `stopping`,
     and waits up to PATIENCE seconds for the requests in progress.
     """
 
-    def __init__(self, serve: Serve, listener: socket.socket, connections: int, stopping: threading.Event) -> None:
+    def __init__(self, serve: Serve, listener: socket.socket, places: Places, stopping: threading.Event) -> None:
         self.serve = serve
         self.listener = listener
+        self.places = places
         self.stopping = stopping
-        self.slots = threading.BoundedSemaphore(connections)
         self.threads: set[threading.Thread] = set()
 
     def run(self) -> None:
@@ -73,7 +100,6 @@ class Server:
             signal.signal(signum, lambda *_: sys.exit())
         try:
             while True:
-                self.slots.acquire()
                 self._accept()
         except SystemExit:
             self._end()
@@ -81,13 +107,18 @@ class Server:
     def _accept(self) -> None:
         try:
             connection, _ = self.listener.accept()
+        except OSError as error:  # the peer has already left, or no descriptor is free
+            tool.complain(tool.os_error(error))
+            time.sleep(0.1)
+            return
+        self.places.take()
+        try:
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self.threads.add(thread)
             thread.start()
-        except OSError as error:  # the peer has already left, or no descriptor is free
-            self.slots.release()
-            tool.complain(tool.os_error(error))
-            time.sleep(0.1)
+        except RuntimeError:  # no more threads
+            connection.close()
+            self.places.release()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
@@ -99,7 +130,7 @@ class Server:
         finally:
             connection.close()
             self.threads.discard(threading.current_thread())
-            self.slots.release()
+            self.places.release()
 
     def _end(self) -> None:
         """Close the listener, and wait for the threads, which answer the requests that have arrived."""

@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 from .. import frame
 from ..errors import DataError, Failure
 
-IN_MEMORY = 16 << 20  # octets; more records than that are kept in a temporary file
+IN_MEMORY = 16 << 20  # octets
 OVERHEAD = 128  # octets of memory that a record takes beside its own
 
 
@@ -57,17 +57,20 @@ class Records:
         name: str = "standard input",
         with_keep: bool = False,
         room: Room | None = None,
+        in_memory: int = IN_MEMORY,
     ) -> None:
         """Read a stream to its end. Raises as `frame.read`, and OSError.
 
         A keep list is a DataError unless `with_keep` is set. As soon as the
-        records need more than `room`, its refusal is raised.
+        records need more than `room`, its refusal is raised. More than
+        `in_memory` octets of records are kept in a temporary file.
         """
         self._room = room
         self.keep: bytes | None = None
         self.count = 0
         self.size = 0
         self._waiting: list[bytes] = []
+        self._most = in_memory
         self._in_memory = 0  # octets of memory that they take
         self._file: IO[bytes] | None = None
         for one in frame.read(stream, name):
@@ -97,7 +100,7 @@ class Records:
             raise self._room.refusal
         self._waiting.append(record)
         self._in_memory += len(record) + OVERHEAD
-        if self._in_memory > IN_MEMORY:
+        if self._in_memory > self._most:
             if not self._file:
                 import tempfile
 

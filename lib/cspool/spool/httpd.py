@@ -13,6 +13,7 @@ import os
 import re
 import select
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,17 +23,22 @@ from typing import IO, Any, NamedTuple
 
 from .. import __version__, disk, tool
 from ..errors import Failure, OverQuota, reason
+from ..listen import Places
 from .append import Spool
-from .batch import Records
+from .batch import Digesting, Records, Room, acknowledgement
 from .tokens import Tokens
 
 NAME = re.compile(r"/([A-Za-z0-9_@+][A-Za-z0-9._@+-]*)/(?:(head|format|segments\.\d{1,19}|\d{20}\.\d{1,9}\.log))?")
-QUIET = 60.0  # seconds in which a client must send a whole request, or read a piece of an answer
+# RFC 9112 sections 3 and 5, to the letter: nothing before a colon, no folded lines, no CR but before LF.
+REQUEST = re.compile(rb"[A-Z]{1,20} [!-~]+ HTTP/1\.[0-9]\r?\n")
+FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r?\n")
+QUIET = 60.0  # seconds in which a client must send a whole header, or read a piece of an answer
 LINGER = 5.0  # seconds for a client to read the last answer
-SLOW = 10_000  # octets a second; a body of n octets may take QUIET + n / SLOW seconds
+SLOW = 10_000  # octets a second that a body must have; it may fall QUIET seconds behind
 WAIT_MAX = 60.0  # seconds that a request may wait for a change of `head`
 LOOK = 0.2  # seconds between two looks at `head`, or at `Service.stopping`
 PIECE = 1 << 18  # octets of an answer sent at a time
+IN_MEMORY = 1 << 20  # octets of a request; the rest waits in a temporary file
 
 
 class Service(NamedTuple):
@@ -44,6 +50,11 @@ class Service(NamedTuple):
     spool_max: int | None  # octets in a log; None for no limit
     log: IO[str] | None
     stopping: threading.Event  # set when the server ends
+    places: Places
+
+    def token_max(self) -> int:
+        """Return how many requests with one token are served at a time, so that it cannot take all places."""
+        return max(4, self.places.count // 4)
 
 
 class Refusal(Exception):
@@ -64,10 +75,12 @@ class HttpConnection(BaseHTTPRequestHandler):
     error_message_format = "%(message)s\n"
     error_content_type = "text/plain"
     wbufsize = PIECE
+    raw_requestline: bytes
 
     def __init__(self, service: Service, connection: socket.socket, peer: str) -> None:
         self.service = service
-        self.idle = True
+        self.idle = True  # no whole request has arrived
+        self.is_spare = False  # no part of another request has arrived
         super().__init__(connection, (peer, 0), service)  # type: ignore[arg-type]
 
     def setup(self) -> None:
@@ -92,6 +105,38 @@ class HttpConnection(BaseHTTPRequestHandler):
             self.service.log.write(text)
             self.service.log.flush()
         self.close_connection |= self.service.stopping.is_set()
+        self.is_spare = True
+
+    def parse_request(self) -> bool:
+        """Parse a request strictly: a proxy before us must not see another request in the same octets."""
+        stream, lines = self.rfile, _HeaderLines(self.rfile)
+        self.rfile = lines  # type: ignore[assignment]
+        try:
+            if not super().parse_request():
+                return False
+        finally:
+            self.rfile = stream
+        reason = self._malformed(lines.are_good and lines.is_whole)
+        if reason:
+            self.close_connection = True
+            self.send_error(400, f"Bad request: {reason}")
+        else:
+            self.path = re.sub(r"\Ahttps?://[^/]*", "", self.path)  # RFC 9112 section 3.2.2
+        return not reason
+
+    def _malformed(self, are_lines_good: bool) -> str | None:
+        """Return what is wrong with the header of a request."""
+        hosts, lengths = (self.headers.get_all(name, []) for name in ("Host", "Content-Length"))
+        is_chunked = "Transfer-Encoding" in self.headers
+        if not are_lines_good or not REQUEST.fullmatch(self.raw_requestline):
+            return "a malformed header"
+        if len(hosts) > 1 or (self.request_version != "HTTP/1.0" and not hosts):
+            return "not one Host"
+        if len(lengths) > 1 or (lengths and (is_chunked or not re.fullmatch(r"[0-9]+", lengths[0]))):
+            return "a wrong Content-Length"
+        if self.command != "POST" and (is_chunked or (any(lengths) and lengths[0].strip("0"))):
+            return f"a body with {self.command}"
+        return None
 
     def log_message(self, *_: Any) -> None:
         """Log nothing: handle_one_request writes a line after the answer, whose size it then knows."""
@@ -108,14 +153,14 @@ class HttpConnection(BaseHTTPRequestHandler):
         return True  # not yet: _records asks for the body once it is wanted
 
     def do_GET(self) -> None:
-        with self._refusals():
-            self._send_file(*self._allowed("fetch"))
+        with self._refusals(), self._allowed("fetch") as (directory, name):
+            self._send_file(directory, name)
 
     do_HEAD = do_GET
 
     def do_POST(self) -> None:
-        with self._refusals():
-            self._append(*self._allowed("append"))
+        with self._refusals(), self._allowed("append") as (directory, _):
+            self._append(directory)
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -125,8 +170,9 @@ class HttpConnection(BaseHTTPRequestHandler):
         except Refusal as refusal:
             self._answer(refusal.status, f"{refusal}\n".encode(), refusal.headers)
 
-    def _allowed(self, right: str) -> tuple[str, str]:
-        """Return the directory of the spool and the name of the file in it ("" for none). Raises Refusal."""
+    @contextmanager
+    def _allowed(self, right: str) -> Iterator[tuple[str, str]]:
+        """Yield the directory of the spool and the name of the file in it ("" for none). Raises Refusal."""
         path = NAME.fullmatch(self.path if self.path.endswith("/") or right == "fetch" else self.path + "/")
         kind, _, coded = self.headers.get("Authorization", "").partition(" ")
         try:
@@ -145,7 +191,14 @@ class HttpConnection(BaseHTTPRequestHandler):
         assert path
         if bool(path[2]) != (right == "fetch"):
             raise Refusal(404, "no such file")
-        return os.path.join(self.service.root, path[1]), path[2] or ""
+        # Only a token that is known comes this far, so there are no more semaphores than tokens.
+        free = self.service.tokens.in_use.setdefault((path[1], token), threading.Semaphore(self.service.token_max()))
+        if not free.acquire(blocking=False):
+            raise Refusal(503, "too many requests with this token at a time", Retry_After="10")
+        try:
+            yield os.path.join(self.service.root, path[1]), path[2] or ""
+        finally:
+            free.release()
 
     # Answers
 
@@ -187,6 +240,7 @@ class HttpConnection(BaseHTTPRequestHandler):
                     return
             if time.monotonic() >= end or self._wait_is_over():
                 waited = {"Preference-Applied": "wait"} if end else {}
+                waited |= {"Connection": "close"} if self.close_connection else {}
                 self.send_response(304)
                 for header, value in {"ETag": tag, **waited}.items():
                     self.send_header(header, value)
@@ -221,39 +275,53 @@ class HttpConnection(BaseHTTPRequestHandler):
         return min(float(found[1]), WAIT_MAX) if found else 0.0
 
     def _wait_is_over(self) -> bool:
-        """Wait up to LOOK seconds; return True if the client is gone or sends another request, or the server ends."""
+        """Wait up to LOOK seconds; return True if the client is gone or sends another request, or must give way."""
         readable = select.select([self.connection], [], [], LOOK)[0]
-        return bool(readable) or self.service.stopping.is_set()
+        if self.service.places.is_wanted():
+            self.close_connection = True
+        return bool(readable) or self.service.stopping.is_set() or self.close_connection
 
     # POST
 
-    def _append(self, directory: str, _: str) -> None:
-        length = re.fullmatch(r"\d{1,18}", self.headers.get("Content-Length", ""))
-        if not length or "Transfer-Encoding" in self.headers:
+    def _append(self, directory: str) -> None:
+        given = self.headers.get("Content-Length", "").lstrip("0")
+        if "Content-Length" not in self.headers:
             raise Refusal(411, "a Content-Length is needed")
-        if int(length[0]) > self.service.stream_max:
-            raise Refusal(413, f"{length[0]} octets, more than the limit of {self.service.stream_max}")
+        if len(given) > 18 or int(given or "0") > self.service.stream_max:
+            raise Refusal(413, f"{given[:30]} octets, more than the limit of {self.service.stream_max}")
         if os.path.islink(directory):  # as for GET
             raise Refusal(403, "a link to a spool")
         with self._trouble():
             spool = Spool(directory)
-            records, digest = self._records(int(length[0]))
+            records, digest = self._records(int(given or "0"), spool.room(self.service.spool_max))
             spool.append(records, records.size, self.service.spool_max)
-        # No other server answers a POST with this text.
-        self._answer(200, f"cspool-appended {records.count} {digest}\n".encode(), {})
+        self._answer(200, acknowledgement(records.count, digest), {})
 
-    def _records(self, length: int) -> tuple[Records, str]:
-        """Read a body of `length` octets; return its records, and its BLAKE2b-256 in hex. Raises Refusal."""
+    def _records(self, length: int, room: Room) -> tuple[Records, bytes]:
+        """Read a body of `length` octets; return its records, and its BLAKE2b-256.
+
+        It is read whole before any of it is parsed, so that no unfinished
+        frame takes memory. Raises Refusal, and the refusal of `room`.
+        """
+        if length > room.size + IN_MEMORY:
+            raise room.refusal
         if self.headers.get("Expect", "").lower() == "100-continue":
             self.send_response_only(100)
             self.end_headers()
             self.wfile.flush()
-        self.deadline = time.monotonic() + QUIET + length / SLOW
-        self.body = body = _Body(self.rfile, length)
-        try:
-            return Records(body, "the request"), body.digest.hexdigest()
-        except Failure as error:
-            raise Refusal(400, str(error)) from None
+        self.deadline = time.monotonic() + QUIET
+        self.body = _Body(self.rfile, length)
+        with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
+            while piece := self.body.read(PIECE):
+                file.write(piece)
+            file.seek(0)
+            stream = Digesting(file)
+            try:
+                return Records(stream, "the request", room=room, in_memory=IN_MEMORY), stream.digest.digest()
+            except Failure as error:
+                if error is room.refusal:
+                    raise
+                raise Refusal(400, str(error)) from None
 
     @contextmanager
     def _trouble(self) -> Iterator[None]:
@@ -268,9 +336,7 @@ class HttpConnection(BaseHTTPRequestHandler):
             raise Refusal(507 if isinstance(failure, OverQuota) else 503, text) from None
 
     def _is_body_left(self) -> bool:
-        if self.command != "POST":
-            return bool(self.headers and ("Content-Length" in self.headers or "Transfer-Encoding" in self.headers))
-        return self.body is None or self.body.left > 0
+        return self.command == "POST" and (self.body is None or self.body.left > 0)
 
     def finish(self) -> None:
         """Close the connection, but first let the client read the last answer: it may still be sending its request."""
@@ -296,25 +362,44 @@ class _Timed(io.RawIOBase):
         while (left := handler.deadline - time.monotonic()) > 0:
             handler.connection.settimeout(min(left, LOOK))
             try:
-                return int(handler.connection.recv_into(buffer))
+                count = int(handler.connection.recv_into(buffer))
             except TimeoutError:
-                if handler.idle and handler.service.stopping.is_set():
+                service = handler.service
+                if handler.idle and (service.stopping.is_set() or (handler.is_spare and service.places.is_wanted())):
                     return 0
+                continue
+            handler.is_spare = False
+            if handler.body:
+                handler.deadline = min(handler.deadline + count / SLOW, time.monotonic() + QUIET)
+            return count
         raise TimeoutError
 
 
+class _HeaderLines:
+    """The lines of a header as they are read, and whether each is a field, up to an empty line."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self.stream = stream
+        self.are_good = True
+        self.is_whole = False  # the empty line has come
+
+    def readline(self, most: int) -> bytes:
+        line = self.stream.readline(most)
+        self.is_whole = line in (b"\r\n", b"\n")
+        self.are_good = self.are_good and (self.is_whole or bool(FIELD.fullmatch(line)))
+        return line
+
+
 class _Body:
-    """The body of a request, and the BLAKE2b-256 of what has been read of it."""
+    """The body of a request; `left` octets of it have not been read."""
 
     def __init__(self, stream: io.BufferedIOBase, length: int) -> None:
         self.stream = stream
         self.left = length
-        self.digest = hashlib.blake2b(digest_size=32)
 
-    def read(self, length: int) -> bytes:
+    def read(self, length: int, /) -> bytes:
         octets = self.stream.read(min(length, self.left))
         self.left -= len(octets)
-        self.digest.update(octets)
         return octets
 
 

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import threading
 
 RIGHTS = {"append", "fetch"}
 
@@ -34,6 +35,7 @@ class Tokens:
         self._path = path
         self._version: tuple[int, ...] = ()  # of the file: time in ns, size in octets, inode
         self._digests: dict[str, list[tuple[set[str], bytes]]] = {}
+        self.in_use: dict[tuple[str, bytes], threading.Semaphore] = {}  # by spool and token: httpd.py
 
     def rights(self, spool: str, token: bytes) -> set[str]:
         """Return the RIGHTS that a token gives for a spool. Raises OSError."""
