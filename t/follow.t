@@ -50,6 +50,21 @@ for spool in "$HOME/www/alice" "spoolhost:$HOME/www/alice" "$url/alice"; do
 	expect "${spool%%:*}: no reader, no follower" 75 '' '*' pipe \
 		"{ cspool-fetch --after=0 --follow '$spool'; echo \$? >&3; } 3>status | head -c 10 >/dev/null; exit \$(cat status)"
 done
+# A cspool-sync that is killed leaves no tools behind.
+for spool in "$HOME/www/alice" "spoolhost:$HOME/www/alice" "$url/alice"; do
+	echo "$spool" >"$HOME/laptop/spool"
+	rm -f "$HOME/laptop/mail.db"*
+	CSPOOL_HOME=$HOME/laptop cspool-sync --follow 2>/dev/null &
+	sync=$!
+	pids="$pids $sync"
+	await has_messages $((messages + 1))
+	children=$(pgrep -P $sync | tr '\n' ' ')
+	kill -9 $sync
+	wait $sync 2>/dev/null
+	none_left() { for child in $children; do ! kill -0 "$child" 2>/dev/null || return 1; done; }
+	ok "${spool%%:*}: killed, it has had children" test -n "$children"
+	ok "${spool%%:*}: and leaves none" await none_left
+done
 no_follower() { ! pgrep -f "cspool-fetch --after=0 --follow $HOME/www/alice"; }
 ok "at the far end neither" await no_follower
 

@@ -83,7 +83,9 @@ class Pipe:
         self._passphrase = passphrase
         self._logs = [tempfile.TemporaryFile("w+", errors="replace") for _ in range(2)]
         self._read = [0, 0]  # offset up to which each log has been read
-        first = self._start(writer, 0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        # A writer that stays learns by the end of its input that we are gone.
+        source = subprocess.PIPE if "--until-eof" in writer else subprocess.DEVNULL
+        first = self._start(writer, 0, stdin=source, stdout=subprocess.PIPE)
         assert first.stdout
         second = self._start(reader, 1, stdin=first.stdout)
         first.stdout.close()
@@ -117,6 +119,8 @@ class Pipe:
             if stage.poll() is None:
                 stage.terminate()
             stage.wait()
+            if stage.stdin:
+                stage.stdin.close()
         for log in self._logs:
             log.close()
 

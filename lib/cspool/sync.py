@@ -173,7 +173,7 @@ class Sync:
         """Follow the spool until the connection ends, and send meanwhile; return the exit code."""
         self.reported = False
         sender = Sender(self, int(time.time()))
-        with self._pipe(["cspool-fetch", "--follow"], ["cspool-apply"]) as pull:
+        with self._pipe(["cspool-fetch", "--follow", "--until-eof"], ["cspool-apply"]) as pull:
             try:
                 while pull.runs():
                     time.sleep(LOOK)

@@ -115,10 +115,14 @@ def stdout() -> BinaryIO:
     return sys.stdout.buffer
 
 
-def reader_is_gone(seconds: float) -> bool:
-    """Wait up to `seconds`; return True at once when the reader of standard output, a pipe, is gone."""
+def is_alone(seconds: float, until_eof: bool = False) -> bool:
+    """Wait up to `seconds`; return True at once when the reader of standard output, a pipe, is gone.
+
+    With `until_eof` also when the writer of standard input, a pipe, is gone.
+    """
     watched = select.poll()
-    watched.register(1, 0)
+    for fd in (1, 0) if until_eof else (1,):
+        watched.register(fd, 0)
     return bool(watched.poll(seconds * 1000))
 
 

@@ -35,10 +35,13 @@ WATCHFUL = {
 ANSWER_MAX = 10_000  # octets that are read of what the far end says to an append
 
 
-def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
-    """Run the tool `name` on the spool host with our standard input and output; return its status.
+def run(
+    name: str, options: list[str], spool: str, reads: bool = True, stays: bool = False, until_eof: bool = False
+) -> int:
+    """Run the tool `name` on the spool host with our standard output, and input if it `reads`; return its status.
 
-    With `stays` it is ended when the reader of standard output has gone, and
+    With `stays` it is ended when the reader of standard output has gone, with
+    `until_eof` also when the writer of standard input has gone, and
     BrokenPipeError is raised. Raises UsageError for a bad `spool`, and TryAgain
     when ssh or the network fails.
     """
@@ -49,12 +52,15 @@ def run(name: str, options: list[str], spool: str, stays: bool = False) -> int:
     # Its standard error is kept, so that the messages of ssh become one line of ours.
     with tempfile.TemporaryFile() as said:
         try:
-            child = os.posix_spawnp("ssh", command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, said.fileno(), 2)])
+            files: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [(os.POSIX_SPAWN_DUP2, said.fileno(), 2)]
+            if not reads:  # else ssh takes the input of a script that called us
+                files.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
+            child = os.posix_spawnp("ssh", command, os.environ, file_actions=files)
         except OSError as error:
             raise TryAgain(f"ssh: {reason(error)}") from None
         # Pass SIGTERM on to ssh, which ends the tool on the spool host.
         signal.signal(signal.SIGTERM, lambda *_: _end_with(child))
-        ended = stays and _ended_with_reader(child)
+        ended = stays and _ended_alone(child, until_eof)
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # before waitpid, after which its pid can be another process
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -157,10 +163,10 @@ def _why(text: str) -> str:
     return f"ssh failed: {lines[-1][:200]}" if lines else "ssh failed"
 
 
-def _ended_with_reader(child: int) -> bool:
-    """Wait until a child has ended. If the reader of its output goes first, end the child and return True."""
+def _ended_alone(child: int, until_eof: bool) -> bool:
+    """Wait until a child has ended. If we are alone first, end the child and return True."""
     while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        if tool.reader_is_gone(0.5):
+        if tool.is_alone(0.5, until_eof):
             import signal
 
             os.kill(child, signal.SIGTERM)
