@@ -52,6 +52,21 @@ expect "a spool that cannot be asked" 0 'spool      nowhere.invalid:x
 *' '' on laptop cspool-status
 expect "is not asked offline" 0 'spool      nowhere.invalid:x
 log *' '' on laptop cspool-status --offline
+
+# A failure that no retry can mend is known at once, and until a sync succeeds.
+good=$(cat "$HOME/laptop/spool")
+echo "$HOME/spool" >"$HOME/laptop/spool"
+mv "$HOME/laptop/key" "$HOME/laptop/away"
+expect "no key" 66 '' 'cspool-sync: */key: no such file*' on laptop cspool-sync
+expect "is remembered" 1 '*attention  the last sync has failed: cspool-sync: */key: no such file*' '' on laptop cspool-status
+mv "$HOME/laptop/away" "$HOME/laptop/key"
+echo nowhere.invalid:x >"$HOME/laptop/spool"
+expect "a failure that may pass" 75 '' '*' on laptop cspool-sync
+expect "changes nothing about it" 1 '*the last sync has failed: cspool-sync: */key: no such file*' '' on laptop cspool-status
+echo "$HOME/spool" >"$HOME/laptop/spool"
+expect "a good sync" 0 '' '' on laptop cspool-sync
+expect "forgets it" 0 '*' '' on laptop cspool-status
+echo "$good" >"$HOME/laptop/spool"
 cspool-mkspool "$HOME/other"
 echo "$HOME/other" >"$HOME/laptop/spool"
 expect "another spool" 1 '*attention  the spool contradicts what has been seen: *' '' on laptop cspool-status

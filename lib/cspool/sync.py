@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from . import home, keys, pipeline, tool
+from . import disk, home, keys, pipeline, tool
 from .database import checkpoint, outbox, schema, seen
 from .errors import Failure, NoInput
 from .pipeline import Outcome, Pipe
@@ -45,6 +45,9 @@ class Sync:
         self.database = home.path("mail.db")
         self.passphrase: bytes | None = None
         self.reported = False  # a failure that a retry may mend; one report for a push and a pull is enough
+        self.begun = int(time.time())
+        self.failed_file = home.path("sync.failed")
+        self.last_line = ""  # of those that have been reported of a failure that no retry can mend
 
     def ask_passphrase(self) -> None:
         """Ask once for the passphrase that all tools will need, if the key is locked and no command prints it."""
@@ -63,6 +66,19 @@ class Sync:
             lines = lines[-1:]  # ssh writes several
         for line in lines:
             tool.say(line)
+        if code != os.EX_TEMPFAIL:
+            self.last_line = lines[-1]
+
+    def remember(self, code: int) -> None:
+        """Note for cspool-status how a sync has ended; one that a retry may mend leaves the last note as it is."""
+        with suppress(OSError):  # a home that is missing has been reported
+            is_whole = code == os.EX_DATAERR and self.log_size(self.begun) is not None  # but for records set aside
+            if code == os.EX_OK or is_whole:
+                with suppress(FileNotFoundError):
+                    os.unlink(self.failed_file)
+            elif code != os.EX_TEMPFAIL:
+                text = self.last_line or f"it ended with status {code}"
+                disk.replace_private(self.failed_file, f"{text}\n".encode())
 
     def _is_overdue(self) -> bool:
         """Return whether it is time to report that there was no successful sync; if so, note the time of the report."""
@@ -182,6 +198,8 @@ class Sync:
                     code = sender.look()
                     if code not in MAY_PASS:
                         return code
+                    if os.path.exists(self.failed_file) and self.log_size(sender.since) is not None:
+                        self.remember(os.EX_OK)
                 return self.end(pull.outcome())
             finally:
                 sender.close()
