@@ -21,6 +21,7 @@ for tool in "$top"/bin/cspool-*; do
 	expect "$name a b c" 64 '' "$name: usage: $name*" "$name" a b c
 	expect "$name -- a b c" 64 '' "$name: usage: $name*" "$name" -- a b c
 	expect "$name --help, nobody reads" 75 '' '' to_nobody "$name" --help
+	expect "$name --help, standard output closed" 74 '' "$name: standard output: closed" pipe "$name --help >&-"
 	expect "$name --help, no room" 75 '' "$name: no space left on device" pipe "$name --help >/dev/full"
 	ok "$name: in the README" grep -q "^    $name " "$top/README"
 	ok "$name: in cspool(7)" grep -q "^\.It Xr $name " "$top/man/cspool.7"

@@ -6,6 +6,7 @@ and the usage that docopt parses. `main(args)` returns an exit code, or None for
 """
 
 import errno
+import io
 import os
 import select
 import sys
@@ -29,8 +30,7 @@ def run(main: Callable[[Args], int | None], doc: str) -> None:
     _open_standard_files()
     try:
         code = main(_parse(doc)) or os.EX_OK
-        if sys.stdout:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except Failure as failure:
         code = complain(failure)
     except BrokenPipeError:
@@ -110,9 +110,16 @@ def stdin() -> BinaryIO:
 
 def stdout() -> BinaryIO:
     """Return standard output as a binary file. Raises Failure if the caller closed it."""
-    if not sys.stdout:
-        raise _failure(os.EX_IOERR, "standard output: closed")
+    if isinstance(sys.stdout, _Closed):
+        sys.stdout.write("")
     return sys.stdout.buffer
+
+
+class _Closed(io.TextIOBase):
+    """Stands for a standard output that the caller closed: what a tool prints there is lost, which is no success."""
+
+    def write(self, text: str, /) -> int:
+        raise _failure(os.EX_IOERR, "standard output: closed")
 
 
 def is_alone(seconds: float, until_eof: bool = False) -> bool:
@@ -213,3 +220,5 @@ def _open_standard_files() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    if not sys.stdout:
+        sys.stdout = _Closed()
