@@ -53,8 +53,14 @@ expect "a spool that cannot be asked" 0 'spool      nowhere.invalid:x
 expect "is not asked offline" 0 'spool      nowhere.invalid:x
 log *' '' on laptop cspool-status --offline
 
+# Names that the locale cannot print.
+printf 'Subject: x\n\n1\n' | on mailhost cspool-seal --mailbox='Ünïcöde/日本' | cspool-append "$HOME/spool"
+echo "$HOME/spool" >"$HOME/laptop/spool"
+on laptop cspool-sync
+expect "in ASCII" 0 '*mailboxes*?n?c?de/??: 1, 1 unseen*' '' on laptop env PYTHONIOENCODING=ascii cspool-status
+expect "JSON is UTF-8 everywhere" 0 '*Ünïcöde/日本*' '' on laptop env PYTHONIOENCODING=ascii cspool-status --json
+
 # A failure that no retry can mend is known at once, and until a sync succeeds.
-good=$(cat "$HOME/laptop/spool")
 echo "$HOME/spool" >"$HOME/laptop/spool"
 mv "$HOME/laptop/key" "$HOME/laptop/away"
 expect "no key" 66 '' 'cspool-sync: */key: no such file*' on laptop cspool-sync
@@ -66,7 +72,6 @@ expect "changes nothing about it" 1 '*the last sync has failed: cspool-sync: */k
 echo "$HOME/spool" >"$HOME/laptop/spool"
 expect "a good sync" 0 '' '' on laptop cspool-sync
 expect "forgets it" 0 '*' '' on laptop cspool-status
-echo "$good" >"$HOME/laptop/spool"
 cspool-mkspool "$HOME/other"
 echo "$HOME/other" >"$HOME/laptop/spool"
 expect "another spool" 1 '*attention  the spool contradicts what has been seen: *' '' on laptop cspool-status

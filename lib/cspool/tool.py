@@ -214,7 +214,10 @@ def without_options(doc: str, words: list[str]) -> Args | None:
 
 
 def _open_standard_files() -> None:
-    """Open each of 0, 1 and 2 that the caller closed, so that no key and no log gets one of these descriptors."""
+    """Open each of 0, 1 and 2 that the caller closed, so that no key and no log gets one of these descriptors.
+
+    What cannot be written to standard output is an error, and what cannot be printed there is not.
+    """
     for fd in range(3):
         try:
             os.fstat(fd)
@@ -222,3 +225,5 @@ def _open_standard_files() -> None:
             os.open(os.devnull, os.O_RDWR)
     if not sys.stdout:
         sys.stdout = _Closed()
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name that the locale cannot print has a ? in it
