@@ -26,6 +26,16 @@ expect "what does not open" 65 '' 'cspool-open: record 0: does not open with thi
 expect "what is no stream" 65 '' 'cspool-open: standard input: *' on laptop pipe 'head -c 500 /dev/zero | tr "\0" x | cspool-open'
 expect "one that was cut off" 75 '*' 'cspool-open: standard input: cut off *' on laptop pipe 'cspool-fetch --after=0 | head -c 2000 | cspool-open'
 
+printf 'Subject: \302\233\033[31m \342\200\256 \177\n\n1\n' | on mailhost cspool-seal >control
+expect "what controls a terminal" 0 '*Subject: \\u009b\\u001b\[31m \\u202e \\u007f\\n*' '' on laptop pipe 'cspool-open <control'
+cp -R "$HOME/spool" "$HOME/compacted"
+on laptop pipe "cspool-checkpoint | cspool-compact '$HOME/compacted'"
+expect "a log that has been compacted" 0 '*' '' on laptop pipe "cspool-fetch --after=0 '$HOME/compacted' | cspool-open"
+cspool-mkspool "$HOME/copy"
+on laptop pipe "cspool-fetch --after=0 '$HOME/compacted' | cspool-append '$HOME/copy'"
+is "$(cspool-fetch --after=0 "$HOME/copy" | on laptop cspool-open | field command command | sort | uniq -c | tr -s '\n ' ' ')" " 1 checkpoint 1 checkpoint-part 2 deliver " \
+	"gives its records to another log, and no hashes"
+
 # And back.
 expect "sealed again" 0 '' '' on laptop pipe "cspool-seal --commands --to='$HOME/laptop/key.pub' <lines >stream"
 is "$(on laptop pipe 'cspool-open <stream' | cut -d, -f3-)" "$(cut -d, -f3- <lines)" "it says the same"

@@ -96,15 +96,18 @@ def checkpoint_part(spool: bytes, octets: bytes) -> bytes:
 # Reading
 
 
-def decode(body: bytes, spool: bytes | None = None) -> tuple[Fields, bytes]:
+def decode(body: bytes, spool: bytes | None = None, line_max: int | None = None) -> tuple[Fields, bytes]:
     """Return the fields of a body, checked, and its octets.
 
     In the fields hex has become bytes, and `ids` a list of them. Raises
-    DataError with the reason when it is not a command, or is a command for
-    another spool than `spool` (only `deliver` is for any). Raises TooOld when
+    DataError with the reason when it is not a command, its line is longer than
+    `line_max` octets, or it is a command for another spool than `spool` (only
+    `deliver` is for any). Raises TooOld when
     the command, or a small change in it, is from a later version.
     """
     line, _, octets = body.partition(b"\n")
+    if line_max is not None and len(line) > line_max:
+        raise DataError(f"a command with a line longer than {line_max} octets")
     try:
         fields = form.read(line)
     except ValueError:

@@ -116,6 +116,11 @@ def encode_dropped(first: int, chain: bytes, hashes: bytes) -> bytes:
     return encode(hashes, DROPPED + first, chain)
 
 
+def has_record(one: Frame) -> bool:
+    """Return whether a frame has a record, and not a head, a keep list, or the hashes of dropped records."""
+    return one.number < DROPPED
+
+
 def covered(number: int, length: int) -> range:
     """Return the numbers of the records that a frame of a log stands for, by its number and the length of its record.
 

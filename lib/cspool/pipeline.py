@@ -45,7 +45,7 @@ def opens_something(spool: str, own: list[SecretKey]) -> bool:
     with fetch.stdout as stream:
         try:
             for one in frame.read(stream, spool):
-                if one.number != frame.HEAD_NUMBER:
+                if frame.has_record(one):
                     is_empty = False
                     with suppress(DataError):
                         record.open_with(own, one.record)

@@ -246,7 +246,9 @@ def _queue_aside(db: sqlite3.Connection, own: list[SecretKey], mailboxes: dict[s
                 continue
             with suppress(DataError, TooOld):
                 box = record.open_box(own, sealed)
-                fields, octets = command.decode(record.body_of(box, command.DELIVERY_MAX))
+                fields, octets = command.decode(
+                    record.body_of(box, command.DELIVERY_MAX), None, command.DELIVERY_LINE_MAX
+                )
                 if fields["command"] == "deliver" and len(octets) <= MESSAGE_MAX:
                     mailbox = mailboxes.get(fields["mailbox"], INBOX.hex())
                     yield Append(mailbox, [], fields["date"], octets)

@@ -124,7 +124,8 @@ class Gates:
         """Return the command in a box, within the limits of its sender. Raises Refused, and TooOld for the user's."""
         try:
             body = record.body_of(box, record.BODY_MAX if by_user else command.DELIVERY_MAX)
-            fields, octets = command.decode(body, self.seen.spool)
+            # A host can only deliver.
+            fields, octets = command.decode(body, self.seen.spool, None if by_user else command.DELIVERY_LINE_MAX)
         except TooOld as error:
             if by_user:
                 raise TooOld(f"record {number}: {error}") from None

@@ -45,7 +45,7 @@ def acknowledgement(count: int, digest: bytes) -> bytes:
 
 
 class Records:
-    """The records of a stream, which can be iterated over several times. Its head frames, of another log, are left out.
+    """The records of a stream, which can be iterated over several times. Frames without a record are left out.
 
     `keep` is the keep list that comes with a checkpoint, `count` the number of
     records, `octets` their size as frames.
@@ -78,7 +78,7 @@ class Records:
                 if not with_keep or self.keep is not None:
                     raise DataError(f"{name}: a checkpoint, which is for cspool-compact")
                 self.keep = one.record
-            elif one.number != frame.HEAD_NUMBER:
+            elif frame.has_record(one):
                 self._add(one.record)
 
     def __iter__(self) -> Iterator[bytes]:
