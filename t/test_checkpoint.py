@@ -8,7 +8,7 @@ import json
 
 import pytest
 from cspool import command, frame, keys, record
-from cspool.database import checkpoint, schema, seen
+from cspool.database import aside, checkpoint, schema, seen
 from cspool.database.replay import Replay
 from cspool.errors import BadConfig, Contradiction, DataError, TryAgain
 from cspool.frame import Frame
@@ -240,6 +240,50 @@ def test_gone_is_forgotten_after_thirty_days(tmp_path, log, desktop):
     for one in (desktop, new):
         one.fetch(log)
     assert same(desktop, new) and sum(new.state().values()) == 5
+
+
+def test_an_older_head_after_a_load_that_was_cut(tmp_path, log, desktop):
+    """The parts that have come of the newer checkpoint are not those of the older one in the log."""
+    for _ in range(2):
+        for body in list(checkpoint.bodies(desktop.db)):
+            log.append(body, ALICE)
+        desktop.fetch(log)
+    end = len(log.records)
+    compacted(log, desktop)
+    new = Device(tmp_path, "new")
+    new.fetch_and_die(log, 3, {2})
+    assert new.db.execute("SELECT count(*) FROM part").fetchone() == (1,)
+    new.fetch(log, end)
+    assert len(aside.list_all(new.db)) == len(aside.list_all(desktop.db))
+    new.fetch(log)
+    assert same(new, desktop)
+
+
+@pytest.mark.parametrize("ends", [[], [1], [2], [3], [1, 2, 3], [2, 3]])
+def test_where_a_run_ends_does_not_enter_the_fold(tmp_path, log, desktop, ends):
+    """A copy stays in the record of its original, also when that is forgotten, and delivered again in another."""
+    message_id = command.delivery_id("INBOX", b"Subject: b\r\n\r\n")
+    stops = [len(log.records)]
+    desktop.change(
+        {"do": "copy", "ids": message_id.hex(), "mailbox": "00" * 16, "nonce": "07" * 16},
+        {"do": "expunge", "ids": message_id.hex()},
+    )
+    desktop.push(log)
+    for days in (0, 31, 62):
+        stops.append(len(log.records))
+        desktop.fetch(log)
+        bodies = list(checkpoint.bodies(desktop.db))
+        last = json.loads(bodies[-1])
+        bodies[-1] = command.encode({**last, "date": 1_000_000_000 + days * DAY})
+        for body in bodies:
+            log.append(body, ALICE)
+    log.append(command.deliver(b"Subject: b\r\n\r\n", 2), HOST)
+    other = Device(tmp_path, "other")
+    for end in [stops[one] for one in ends] + [len(log.records)]:
+        other.fetch(log, end)
+    desktop.fetch(log)
+    assert message_id in desktop.ids()
+    assert list(checkpoint.state(other.db)) == list(checkpoint.state(desktop.db))
 
 
 def test_what_was_forgotten_and_came_again_while_a_machine_was_away(log, desktop, laptop):

@@ -170,9 +170,13 @@ def add_part(db: sqlite3.Connection, part: StatePart) -> None:
     db.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?)", part)
 
 
-def parts(db: sqlite3.Connection, after: int) -> list[tuple[int, bytes]]:
-    """Return number and hash of the parts that are numbered above `after`, in order."""
-    return db.execute("SELECT number, hash FROM part WHERE number > ? ORDER BY number", (after,)).fetchall()
+def parts(db: sqlite3.Connection, after: int, end: int) -> list[tuple[int, bytes]]:
+    """Return number and hash of the parts that are numbered above `after` and below `end`, in order.
+
+    There may be others: those of a checkpoint that has not come whole.
+    """
+    query = "SELECT number, hash FROM part WHERE number > ? AND number < ? ORDER BY number"
+    return db.execute(query, (after, end)).fetchall()
 
 
 def forget_parts(db: sqlite3.Connection) -> None:

@@ -102,11 +102,19 @@ class Fold(Layer):
         self.db.execute("UPDATE mailbox SET created = 1 WHERE key = ?", (key,))
 
     def _content(self, message_id: bytes, octets: bytes, offset: int) -> int:
-        found = self.db.execute("SELECT content FROM message WHERE id = ?", (message_id,)).fetchone()
-        if not found:
+        """Return the key of the content of a message that is in this record.
+
+        A content that is here from the outbox is that of this record from now
+        on. One that is here from an earlier record stays there, for a copy may
+        have it: whether the rows of a message that is gone are still here must
+        not enter the fold.
+        """
+        query = "SELECT content.key, number FROM message JOIN content ON content.key = content WHERE message.id = ?"
+        key, number = self.db.execute(query, (message_id,)).fetchone() or (None, None)
+        if key is None or number is not None:
             return content.add(self.db, message_id, octets, self.number, offset)
-        content.set_origin(self.db, found[0], self.number, offset)
-        return int(found[0])
+        content.set_origin(self.db, key, self.number, offset)
+        return int(key)
 
     def _found_row(self, message_id: bytes, old: int, key: int, date: int) -> None:
         """Make content and date of a message what the log says."""

@@ -248,7 +248,7 @@ class Gates:
         """
         stated = fields["number"]
         expected = list(enumerate(fields["parts"], stated + 1))
-        if number != stated + 1 + len(expected) or checkpoint.parts(self.db, stated) != expected:
+        if number != stated + 1 + len(expected) or checkpoint.parts(self.db, stated, number) != expected:
             raise DataError("a checkpoint for another place in the log")
         if self.seen.chain_at(stated) not in (None, fields["chain"]):
             text = f"the checkpoint in record {number} is of another log than has been seen"

@@ -116,7 +116,7 @@ class Loading:
         signs = [key.public.sign for key in self.own]  # newest first
         if sender not in signs or signs.index(sender) > signs.index(self.log.user or b""):
             raise self._not_the_user(sender)
-        hashes = [one for number, one in checkpoint.parts(self.db, 0) if number < self.checkpoint_end]
+        hashes = [one for _, one in checkpoint.parts(self.db, self.stated, self.checkpoint_end)]
         if (fields["number"], fields["chain"], fields["parts"]) != (self.stated, self.chains[0], hashes):
             raise Contradiction(f"{self.name} is for another place in the log")
 
