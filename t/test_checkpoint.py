@@ -286,6 +286,56 @@ def test_where_a_run_ends_does_not_enter_the_fold(tmp_path, log, desktop, ends):
     assert list(checkpoint.state(other.db)) == list(checkpoint.state(desktop.db))
 
 
+def test_a_record_that_is_repeated_after_its_tombstone_is_forgotten(tmp_path, log, desktop):
+    """Mail that was sealed since then comes, and what a host had sent before it was trusted."""
+    old, day = 1_000_000_000, 86400
+
+    def send(octets, sealed, sender=HOST):
+        log.append(command.deliver(octets, 1, sealed=sealed), sender)
+
+    stranger = keys.SecretKey(b"s" * 32)
+    send(b"Subject: old\r\n\r\n", old)
+    send(b"Subject: set aside\r\n\r\n", old, stranger)
+    desktop.fetch(log)
+    message_id = command.delivery_id("INBOX", b"Subject: old\r\n\r\n")
+    repeated = log.bodies[-2]
+    desktop.change({"do": "expunge", "ids": message_id.hex()})
+    desktop.push(log)
+    for days in (1, 32, 63):
+        send(b"Subject: %d\r\n\r\n" % days, old + days * day)
+        desktop.fetch(log)
+        for body in list(checkpoint.bodies(desktop.db)):
+            log.append(body, ALICE)
+    log.append(repeated[1], HOST)
+    desktop.fetch(log)
+    assert not desktop.db.execute("SELECT 1 FROM tombstone").fetchone()
+    assert message_id not in desktop.ids()
+    assert aside.list_all(desktop.db)[-1].reason.startswith("sealed so long ago")
+    send(b"Subject: 32\r\n\r\n", old)  # known
+    send(b"Subject: new\r\n\r\n", old + 40 * day)
+    desktop.change({"do": "trust", "key": stranger.public.sign.hex(), "comment": "x"})
+    desktop.push(log)
+    desktop.fetch(log)
+    for octets in (b"Subject: new\r\n\r\n", b"Subject: set aside\r\n\r\n"):
+        assert command.delivery_id("INBOX", octets) in desktop.ids()
+    compacted(log, desktop)
+    new = Device(tmp_path, "new")
+    new.fetch(log)
+    assert same(new, desktop)
+
+
+def test_a_clock_that_is_ahead_makes_no_mail_too_old(log, desktop, monkeypatch):
+    deliver = command.deliver(b"Subject: now\r\n\r\n", 1, sealed=1_000_000_000)
+    log.append(deliver, HOST)
+    desktop.fetch(log)
+    monkeypatch.setattr(checkpoint.time, "time", lambda: 2_000_000_000.0)
+    for body in list(checkpoint.bodies(desktop.db)):
+        log.append(body, ALICE)
+    log.append(command.deliver(b"Subject: next\r\n\r\n", 1, sealed=1_000_000_100), HOST)
+    desktop.fetch(log)
+    assert command.delivery_id("INBOX", b"Subject: next\r\n\r\n") in desktop.ids()
+
+
 def test_what_was_forgotten_and_came_again_while_a_machine_was_away(log, desktop, laptop):
     """That machine still has the message, but from a record that has been dropped, and with another date."""
     message_id = command.delivery_id("INBOX", b"Subject: b\r\n\r\n")

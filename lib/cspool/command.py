@@ -70,12 +70,16 @@ def _hash(person: bytes, data: bytes) -> bytes:
 # Making
 
 
-def deliver(octets: bytes, date: int, mailbox: str | None = None, flags: list[str] | None = None) -> bytes:
-    """Return the body that delivers a message, received at `date` (seconds since 1970).
+def deliver(
+    octets: bytes, date: int, mailbox: str | None = None, flags: list[str] | None = None, sealed: int | None = None
+) -> bytes:
+    """Return the body that delivers a message, received at `date` and sealed at `sealed` (seconds since 1970).
 
     Raises DataError for a mailbox name that is not allowed.
     """
     fields: Fields = {"command": "deliver", "date": date}
+    if sealed is not None:
+        fields["sealed"] = sealed
     if mailbox is not None:
         fields["mailbox"] = form.mailbox_name(mailbox)
     if flags:
@@ -171,6 +175,7 @@ _COMMANDS: dict[str, dict[str, Check | Optional]] = {
     "deliver": {
         "command": form.text,
         "date": form.date,
+        "sealed": Optional(form.date, None),
         "mailbox": Optional(form.mailbox_name, "INBOX"),
         "flags": Optional(form.flags, []),
     },

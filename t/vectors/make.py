@@ -115,6 +115,7 @@ def make_commands() -> None:
 
     taken = {
         "deliver": deliver(',"date":1'),
+        "deliver-sealed": deliver(',"date":1,"sealed":253402128000'),
         "deliver-last-date": deliver(',"date":253402128000'),
         "deliver-other-order": b'{"date":1,"command":"deliver"}\n' + MESSAGE,
         "deliver-mailbox": deliver(',"date":1,"mailbox":"inBOX/\u2028ä","flags":["\\\\Seen","$x"]'),
@@ -154,6 +155,7 @@ def make_commands() -> None:
         "null": deliver(',"date":1,"mailbox":null'),
         "true": deliver(',"date":true'),
         "deliver-no-date": deliver(""),
+        "deliver-sealed-null": deliver(',"date":1,"sealed":null'),
         "deliver-no-octets": deliver(',"date":1', b""),
         "deliver-late": deliver(',"date":253402128001'),
         "deliver-long-line": deliver(',"date":1,"flags":[' + ",".join(['"a"'] * 20000) + "]"),

@@ -109,10 +109,20 @@ def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
             "spool": cursor.spool.hex(),
             "number": cursor.number,
             "chain": cursor.chain.hex(),
-            "date": int(time.time()),
+            "date": _date(db),
             "parts": stated,
         }
     )
+
+
+def _date(db: sqlite3.Connection) -> int:
+    """Return the date of a checkpoint made now: the time, but not later than the last delivery was sealed.
+
+    A clock that is ahead must not make all mail too old (fold.py).
+    """
+    query = "SELECT max(coalesce(sealed, 0), (SELECT coalesce(max(date), 0) FROM checkpoint)) FROM cursor"
+    (known,) = db.execute(query).fetchone()
+    return min(int(time.time()), int(known))
 
 
 def read_rows(octets: bytes) -> Iterator[StateRow]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from .. import command
 from ..command import Fields
+from ..errors import DataError
 from ..octets import with_crlf
 from . import aside, content, schema
 from .layer import Layer, with_flags
@@ -38,16 +39,32 @@ class Fold(Layer):
         self._deliver_aside = deliver_aside
 
     def deliver(self, fields: Fields, octets: bytes, flags: Iterable[str] = ()) -> None:
-        """Put a delivered message into its mailbox, unless the log has had it before."""
+        """Put a delivered message into its mailbox, unless the log has had it before.
+
+        Raises DataError, with nothing done, if it may have been expunged and forgotten.
+        """
         octets = with_crlf(octets)
         message_id = command.delivery_id(fields["mailbox"], octets)
         if self._was_here(message_id):
             return
+        self._check_age(fields["sealed"])
         mailbox = self._named(fields["mailbox"])
         if mailbox is None:
             mailbox = self._create_delivered(fields["mailbox"])
         key = self._content(message_id, octets, 0)
         self._insert(message_id, key, fields["date"], mailbox, with_flags("", flags))
+
+    def _check_age(self, sealed: int | None) -> None:
+        """Refuse a message that was sealed before the time whose tombstones have been forgotten.
+
+        No mail server retries for so long, but an operator may repeat a record.
+        The checkpoint that counts is the last before the record: mail of a host
+        may be set aside for long before it is trusted.
+        """
+        query = "SELECT date FROM checkpoint WHERE number < ? ORDER BY number DESC LIMIT 1"
+        found = self.db.execute(query, (self.number,)).fetchone()
+        if sealed is not None and found and sealed <= found[0] - FORGET:
+            raise DataError("sealed so long ago that it may have been expunged and forgotten")
 
     def _create_delivered(self, name: str) -> int:
         """Create and subscribe the mailbox that a delivery names."""

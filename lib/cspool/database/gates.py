@@ -145,14 +145,15 @@ class Gates:
         touched: dict[bytes, None] = {}
         for number in aside.numbers_of(self.db, sender):
             sealed = aside.sealed(self.db, number) or b""
+            fold = Fold(self.db, number)
             try:
                 entry = self._open(number, len(sealed), record.open_box(self.own, sealed), by_user=False)
-            except Refused as refused:
-                aside.add(self.db, number, str(refused), sender, sealed)
+                fold.deliver(entry.fields, entry.octets)
+            except DataError as error:
+                aside.add(self.db, number, str(error), sender, sealed)
                 continue
             aside.remove(self.db, [number])
-            fold = Fold(self.db, number)
-            fold.deliver(entry.fields, entry.octets)
+            self._note_sealed(entry.fields)
             touched.update(fold.touched)
         return touched
 
@@ -166,6 +167,7 @@ class Gates:
                 case "deliver":
                     fold = Fold(self.db, entry.number)
                     fold.deliver(entry.fields, entry.octets, entry.fields["flags"] if entry.by_user else ())
+                    self._note_sealed(entry.fields)
                     self.touched.update(fold.touched)
                 case "change":
                     self._change(entry)
@@ -177,6 +179,11 @@ class Gates:
         except DataError as error:
             raise Refused(str(error), self.seen.user) from None
         return bool(entry.octets)
+
+    def _note_sealed(self, fields: Fields) -> None:
+        """Note the latest time that a delivery has, by which the date of a checkpoint is bounded."""
+        if fields["sealed"] is not None:
+            self.db.execute("UPDATE cursor SET sealed = max(coalesce(sealed, 0), ?)", (fields["sealed"],))
 
     # Changes
 

@@ -34,6 +34,7 @@ CREATE TABLE cursor (
     log_end INTEGER NOT NULL DEFAULT 0,                  -- the last record that is known of
     synced INTEGER,                                      -- when all there was had been applied, seconds since 1970
     user BLOB,                                           -- the user's Ed25519 key
+    sealed INTEGER,                                      -- the latest time of sealing that is known
     device BLOB NOT NULL,                                -- our own id in changes
     modseq INTEGER NOT NULL,                             -- the highest given (RFC 7162)
     log_size INTEGER NOT NULL DEFAULT 0,                 -- octets that the log has, as frames
