@@ -144,4 +144,13 @@ is "$(find "$corpus" -type f ! -empty -exec sh -c 'tr -d "\r" <"$1" | sha256sum'
 find "$corpus" -type f -exec sh -c 'sed "1{/^From /d}" <"$1" | tr -d "\r" | sha256sum' - {} \; | sort -u >in.sums
 find all/Corpus -type f -path '*cur*' -exec sh -c 'tr -d "\r" <"$1" | sha256sum' - {} \; | sort -u >out.sums
 is "$(comm -3 in.sums out.sums)" "" "octet for octet, but for CR"
+# What was expunged here does not come back with an import of an export, and this is said.
+on laptop cspool-sync
+on laptop cspool-export --maildir="$HOME/exported"
+before=$(on laptop count_messages)
+on laptop imap 'a SELECT INBOX' 'b STORE 1 +FLAGS (\Deleted)' 'c EXPUNGE' >/dev/null
+on laptop cspool-sync
+expect "an export that is imported again" 0 '*' '*' on laptop pipe "$seal --maildir='$HOME/exported' | cspool-append"
+expect "what was expunged is said to stay so" 65 '' '*a message that has been expunged does not come back*' on laptop cspool-sync
+is "$(on laptop count_messages)" $((before - 1)) "and stays so"
 done_testing

@@ -38,14 +38,18 @@ class Fold(Layer):
         self.number = number
         self._deliver_aside = deliver_aside
 
-    def deliver(self, fields: Fields, octets: bytes, flags: Iterable[str] = ()) -> None:
+    def deliver(self, fields: Fields, octets: bytes, flags: Iterable[str] = (), by_user: bool = False) -> None:
         """Put a delivered message into its mailbox, unless the log has had it before.
 
-        Raises DataError, with nothing done, if it may have been expunged and forgotten.
+        Raises DataError, with nothing done, if it may have been expunged and
+        forgotten, or has been expunged and is now delivered by the user: no
+        mail server has tried that again.
         """
         octets = with_crlf(octets)
         message_id = command.delivery_id(fields["mailbox"], octets)
         if self._was_here(message_id):
+            if by_user and self.db.execute("SELECT 1 FROM tombstone WHERE id = ?", (message_id,)).fetchone():
+                raise DataError("a message that has been expunged does not come back")
             return
         self._check_age(fields["sealed"])
         mailbox = self._named(fields["mailbox"])

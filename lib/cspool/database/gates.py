@@ -166,7 +166,8 @@ class Gates:
             match entry.fields["command"]:
                 case "deliver":
                     fold = Fold(self.db, entry.number)
-                    fold.deliver(entry.fields, entry.octets, entry.fields["flags"] if entry.by_user else ())
+                    flags = entry.fields["flags"] if entry.by_user else ()
+                    fold.deliver(entry.fields, entry.octets, flags, entry.by_user)
                     self._note_sealed(entry.fields)
                     self.touched.update(fold.touched)
                 case "change":
