@@ -76,4 +76,55 @@ is "$(on tablet subjects); $(on tablet subjects Work)" "one seven six three; dra
 expect "one that had the old spool accepts" 0 '0 messages *' '' on desktop pipe 'cspool-fetch --after=0 | cspool-apply --accept'
 is "$(on desktop subjects); $(on desktop subjects Work)" "one seven six three; draft four two" "and has the same"
 
+
+# A thief with the key has made another the user's: a new key, a new spool, and all mail is there. See cspool-security(7).
+mkdir "$HOME/theft"
+cspool-mkspool "$HOME/theft/spool"
+use() { # SPOOL HOME...
+	spool=$1
+	shift
+	for home; do echo "$HOME/theft/$spool" >"$HOME/$home/spool"; done
+}
+cspool-keygen "$HOME/first"
+for home in eve one two; do
+	mkdir -m 700 "$HOME/$home"
+	cp "$HOME/first" "$HOME/$home/key"
+	cp "$HOME/first.pub" "$HOME/$home/key.pub"
+done
+use spool eve one two
+printf 'Subject: stolen\n\n1\n' | on one pipe "cspool-seal --to='$HOME/first.pub' | cspool-append"
+for home in one two eve; do on $home cspool-sync; done
+on one imap 'a CREATE Work' 'b SELECT INBOX' 'c STORE 1 +FLAGS (\Flagged)' >/dev/null
+cspool-keygen "$HOME/eves"
+on eve cspool-rekey "$HOME/eves" >/dev/null
+on eve cspool-sync
+expect "the thief was faster" 78 '' 'cspool-apply: record * makes * the key of the user: we need it' on one cspool-sync
+cspool-mkspool "$HOME/theft/new"
+cspool-keygen "$HOME/second"
+use new one two
+for home in one two; do
+	cp "$HOME/second" "$HOME/$home/key"
+	cp "$HOME/second.pub" "$HOME/$home/key.pub"
+	expect "a new key and a new spool, on $home" 0 '*' '' on $home pipe 'cspool-fetch --after=0 | cspool-apply --accept'
+	expect "and what $home has is sent" 0 '' '' on $home cspool-sync
+done
+on one cspool-sync
+for home in one two; do
+	ok "$home has the mail" on $home pipe "echo 'a SELECT INBOX
+b FETCH 1:* (FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])
+c LOGOUT' | cspool-imapd --preauth | tr -d '\\r' | grep -A2 Flagged | grep -q 'Subject: stolen'"
+done
+
+# What is left is a key, and a stream: BACKUPS in cspool(7), as printed.
+mkdir restored
+cspool-fetch --after=0 "$HOME/theft/new" >restored/backup
+mkdir -m 700 restored/.cspool
+cp "$HOME/second" restored/.cspool/key
+cp "$HOME/second.pub" restored/.cspool/key.pub
+cd restored || exit
+export HOME="$PWD"
+sed -n '/^\.Sh BACKUPS/,/^\.Sh /s/^\$ //p' "$top/man/cspool.7" >commands
+is "$(wc -l <commands)" 5 "five commands"
+expect "restore a backup" 0 '1 message that the log lacked will be sent again' '' env -u CSPOOL_HOME sh -e commands
+is "$(env -u CSPOOL_HOME sh -c 'cspool-fetch --after=0 | cspool-open | grep -c stolen')" 1 "into a new spool"
 done_testing

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from .. import command, frame, record
+from .. import command, frame, keys, record
 from ..command import INBOX, Fields
-from ..errors import CheckpointDamaged, Contradiction, DataError, TooOld
+from ..errors import BadConfig, CheckpointDamaged, Contradiction, DataError, TooOld
 from ..frame import Frame
 from ..keys import SecretKey
 from ..spool.files import Head
@@ -78,13 +78,14 @@ def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Callable[[], It
     are there are found, but not what records that were dropped had done to
     them. Raises what `Replay.run` raises, and has done nothing then.
     """
-    seen.user_key(db, own)
+    (user,) = db.execute("SELECT user FROM cursor").fetchone()
     db.execute("BEGIN IMMEDIATE")
     try:
         for statement in CLEAR.split(";")[:-1]:
             db.execute(statement)
         db.execute("UPDATE cursor SET device = ?", (os.urandom(16),))
         without = _apply(db, own, frames)
+        _check_owner(db, own, user)
         mailboxes = _queue_mailboxes(db)
         lacking = _queue_messages(db, mailboxes)
         if without:
@@ -100,6 +101,18 @@ def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Callable[[], It
         schema.roll_back(db)
         raise
     return Accepted(lacking, without.reason if without else None)
+
+
+def _check_owner(db: sqlite3.Connection, own: list[SecretKey], user: bytes | None) -> None:
+    """Raise BadConfig if we have another user's key by mistake.
+
+    After a theft a database goes on with a key that it has not known. Then the
+    log is new and empty, or has changes of that key.
+    """
+    (is_empty,) = db.execute("SELECT number = 0 FROM cursor").fetchone()
+    is_ours = user is None or any(user == key.public.sign for key in own)
+    if not is_ours and not is_empty and not db.execute("SELECT 1 FROM device").fetchone():
+        raise BadConfig(f"not the key of this message database ({keys.short(user or b'')}), nor of this log")
 
 
 def _apply(db: sqlite3.Connection, own: list[SecretKey], frames: Callable[[], Iterator[Frame]]) -> Without | None:
