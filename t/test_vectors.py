@@ -13,6 +13,7 @@ from cspool.errors import BadConfig, Contradiction, DataError, TooOld, TryAgain
 from cspool.spool.append import Spool
 from cspool.spool.compact import Keep
 from cspool.spool.files import Head
+from reader import Reader
 
 VECTORS = Path(__file__).resolve().parent / "vectors"
 COMMANDS = sorted(VECTORS.glob("commands/*/*"))
@@ -163,3 +164,14 @@ def test_ids():
     assert command.append_id(b"n" * 16, message).hex() == "521c32aa2bc903c16bc247cd00240dc6"
     assert command.copy_id(b"n" * 16, b"i" * 16).hex() == "448f31795f1fdedb80a79b34b8f29d50"
     assert command.delivered_mailbox_id(b"s" * 16, 7).hex() == "9286500aa01f34693d27898d202f83d2"
+
+
+def test_the_second_reader():
+    """It was written from the manual pages only."""
+    reader, loaded = Reader([bytes(range(32))]), Reader([bytes(range(32))])
+    reader.read((VECTORS / "checkpoint/log").read_bytes())
+    assert reader.state() == (VECTORS / "checkpoint/state").read_bytes()
+    loaded.read((VECTORS / "checkpoint/fetched").read_bytes())
+    assert loaded.messages == reader.messages
+    reader.read((VECTORS / "checkpoint/fetched").read_bytes())
+    assert loaded.state() == reader.state()
