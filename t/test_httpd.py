@@ -236,16 +236,28 @@ def test_who_waits_gives_way(root, keys, monkeypatch):
     assert not another.is_alive()
 
 
-def test_one_token_does_not_take_all_places(service, keys, root, monkeypatch):
-    monkeypatch.setattr(httpd, "LINGER", 0.3)
+def test_one_token_does_not_take_all_places(service, keys, root):
+    """Requests that only wait do not count."""
     tag = hashlib.blake2b((root / "alice" / "head").read_bytes(), digest_size=16).hexdigest()
-    waiting = request(keys["fetch"], "GET /alice/head", If_None_Match=f'"{tag}"', Prefer="wait=50")
-    clients = [Client(service).send(waiting) for _ in range(service.token_max())]
-    while sum(one._value for one in service.tokens.in_use.values()):
+    wait = request(keys["append"], "GET /alice/head", If_None_Match=f'"{tag}"', Prefer="wait=50")
+    begun = request(keys["append"], "POST /alice/", Content_Length="1000")
+    clients = [Client(service).send(octets) for octets in [wait] * 9 + [begun] * service.token_max()]
+    while sum(one._value for one in service.tokens.in_use.values()) or not service.tokens.in_use:
         time.sleep(0.01)
-    assert statuses(Client(service).send(request(keys["fetch"], "GET /alice/head")).rest()) == [503]
+    assert statuses(Client(service).send(begun).rest()) == [503]
+    for client in clients[9:]:
+        assert statuses(client.rest()) == [400]
+    assert statuses(Client(service).send(request(keys["append"], "POST /alice/", STREAM)).rest()) == [200]
     service.stopping.set()
-    assert [statuses(client.rest(closed=False)) for client in clients] == [[304]] * len(clients)
+    for client in clients[:9]:
+        client.rest()
+
+
+def test_a_header_that_is_cut_off_is_no_request(service, keys):
+    octets = request(keys["fetch"], "GET /alice/head")
+    for end in (3, 10, 40, len(octets) - 1):
+        assert Client(service).send(octets[:end]).rest() == b""
+    assert statuses(Client(service).send(b"\r\n" + octets).rest()) == [200]
 
 
 LINES = ["GET /alice/head", "HEAD /alice/format", "POST /alice", "GET /alice/../tokens", "PUT /alice/head"]

@@ -112,11 +112,12 @@ class Server:
             time.sleep(0.1)
             return
         self.places.take()
+        thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
         try:
-            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self.threads.add(thread)
             thread.start()
         except RuntimeError:  # no more threads
+            self.threads.discard(thread)
             connection.close()
             self.places.release()
 
@@ -139,5 +140,5 @@ class Server:
         self.listener.close()
         self.stopping.set()
         end = time.monotonic() + PATIENCE
-        for thread in list(self.threads):
+        for thread in [one for one in self.threads.copy() if one.ident]:
             thread.join(max(0.0, end - time.monotonic()))

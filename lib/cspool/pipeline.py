@@ -85,11 +85,15 @@ class Pipe:
         self._read = [0, 0]  # offset up to which each log has been read
         # A writer that stays learns by the end of its input that we are gone.
         source = subprocess.PIPE if "--until-eof" in writer else subprocess.DEVNULL
-        first = self._start(writer, 0, stdin=source, stdout=subprocess.PIPE)
-        assert first.stdout
-        second = self._start(reader, 1, stdin=first.stdout)
-        first.stdout.close()
-        self._stages = [first, second]
+        self._stages: list[subprocess.Popen[bytes]] = []
+        try:
+            first = self._start(writer, 0, stdin=source, stdout=subprocess.PIPE)
+            assert first.stdout
+            self._start(reader, 1, stdin=first.stdout)
+            first.stdout.close()
+        except BaseException:  # also a signal that ends us
+            self.close()
+            raise
 
     def _start(self, command: list[str], stage: int, **files: Any) -> "subprocess.Popen[bytes]":
         environment = dict(os.environ)
@@ -103,6 +107,7 @@ class Pipe:
             passed = [out]
         words = [path(command[0]), *command[1:]]
         child = subprocess.Popen(words, env=environment, pass_fds=passed, stderr=self._logs[stage], **files)
+        self._stages.append(child)
         for fd in passed:
             os.close(fd)
         return child

@@ -46,6 +46,7 @@ class Sync:
         self.passphrase: bytes | None = None
         self.reported = False  # a failure that a retry may mend; one report for a push and a pull is enough
         self.begun = int(time.time())
+        self.is_pushed = True  # no push has failed in a way that no retry can mend
         self.failed_file = home.path("sync.failed")
         self.last_line = ""  # of those that have been reported of a failure that no retry can mend
 
@@ -71,14 +72,15 @@ class Sync:
 
     def remember(self, code: int) -> None:
         """Note for cspool-status how a sync has ended; one that a retry may mend leaves the last note as it is."""
-        with suppress(OSError):  # a home that is missing has been reported
-            is_whole = code == os.EX_DATAERR and self.log_size(self.begun) is not None  # but for records set aside
+        with suppress(OSError, Failure):  # a home that is missing has been reported
+            # Records were set aside, and all else has been applied.
+            is_whole = code == os.EX_DATAERR and self.is_pushed and self.log_size(self.begun) is not None
             if code == os.EX_OK or is_whole:
                 with suppress(FileNotFoundError):
                     os.unlink(self.failed_file)
             elif code != os.EX_TEMPFAIL:
                 text = self.last_line or f"it ended with status {code}"
-                disk.replace_private(self.failed_file, f"{text}\n".encode())
+                disk.replace_private(self.failed_file, f"{tool.printable(text)}\n".encode())
 
     def _is_overdue(self) -> bool:
         """Return whether it is time to report that there was no successful sync; if so, note the time of the report."""
@@ -138,7 +140,9 @@ class Sync:
         return code
 
     def _push(self) -> int:
-        return self._run(self.pushing()) if self.outbox_mark() and self.is_known() else os.EX_OK
+        code = self._run(self.pushing()) if self.outbox_mark() and self.is_known() else os.EX_OK
+        self.is_pushed &= code in MAY_PASS
+        return code
 
     def _pull(self) -> int:
         return self._run(self._pipe(["cspool-fetch"], ["cspool-apply"]))
@@ -231,6 +235,7 @@ class Sender:
             self.close()
             if code not in MAY_PASS:
                 if not self.compacting:
+                    self.sync.is_pushed = False
                     return code
                 self.sync.with_checkpoint = False  # mail arrives without it
         waiting = self.sync.outbox_mark(self.since)

@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import io
+import math
 import os
 import re
 import select
@@ -33,12 +34,14 @@ NAME = re.compile(r"/([A-Za-z0-9_@+][A-Za-z0-9._@+-]*)/(?:(head|format|segments\
 REQUEST = re.compile(rb"[A-Z]{1,20} [!-~]+ HTTP/1\.[0-9]\r?\n")
 FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r?\n")
 QUIET = 60.0  # seconds in which a client must send a whole header, or read a piece of an answer
+FIRST = 2.0  # seconds in which a connection must send something to keep a place that is wanted
 LINGER = 5.0  # seconds for a client to read the last answer
 SLOW = 10_000  # octets a second that a body must have; it may fall QUIET seconds behind
 WAIT_MAX = 60.0  # seconds that a request may wait for a change of `head`
 LOOK = 0.2  # seconds between two looks at `head`, or at `Service.stopping`
 PIECE = 1 << 18  # octets of an answer sent at a time
 IN_MEMORY = 1 << 20  # octets of a request; the rest waits in a temporary file
+PARSING = threading.Lock()  # a record may have 64 MiB: one at a time
 
 
 class Service(NamedTuple):
@@ -80,7 +83,8 @@ class HttpConnection(BaseHTTPRequestHandler):
     def __init__(self, service: Service, connection: socket.socket, peer: str) -> None:
         self.service = service
         self.idle = True  # no whole request has arrived
-        self.is_spare = False  # no part of another request has arrived
+        self.spare_from = time.monotonic() + FIRST  # from then on it is spare, until octets arrive
+        self.gave_way = False
         super().__init__(connection, (peer, 0), service)  # type: ignore[arg-type]
 
     def setup(self) -> None:
@@ -98,6 +102,8 @@ class HttpConnection(BaseHTTPRequestHandler):
             super().handle_one_request()
         except OSError:  # the client is gone, or too slow
             self.close_connection = True
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)  # so that nothing waits for it again
         if self.status and self.service.log:
             line = "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in self.requestline)
             stamp = time.strftime("%d/%b/%Y:%H:%M:%S %z")
@@ -105,28 +111,34 @@ class HttpConnection(BaseHTTPRequestHandler):
             self.service.log.write(text)
             self.service.log.flush()
         self.close_connection |= self.service.stopping.is_set()
-        self.is_spare = True
+        self.spare_from = 0.0
 
     def parse_request(self) -> bool:
         """Parse a request strictly: a proxy before us must not see another request in the same octets."""
+        if self.raw_requestline in (b"\r\n", b"\n"):  # RFC 9112 section 2.2
+            self.raw_requestline = self.rfile.readline(65537)
         stream, lines = self.rfile, _HeaderLines(self.rfile)
         self.rfile = lines  # type: ignore[assignment]
         try:
-            if not super().parse_request():
+            if not self.raw_requestline.endswith(b"\n") or not super().parse_request():
                 return False
         finally:
             self.rfile = stream
-        reason = self._malformed(lines.are_good and lines.is_whole)
+        if not lines.is_whole:  # cut off
+            self.close_connection = True
+            return False
+        reason = self._malformed(lines.are_good)
         if reason:
             self.close_connection = True
             self.send_error(400, f"Bad request: {reason}")
         else:
-            self.path = re.sub(r"\Ahttps?://[^/]*", "", self.path)  # RFC 9112 section 3.2.2
+            self.path = re.sub(r"(?i)\Ahttps?://[^/]*", "", self.path)  # RFC 9112 section 3.2.2
         return not reason
 
     def _malformed(self, are_lines_good: bool) -> str | None:
         """Return what is wrong with the header of a request."""
-        hosts, lengths = (self.headers.get_all(name, []) for name in ("Host", "Content-Length"))
+        hosts = self.headers.get_all("Host", [])
+        lengths = [length.strip() for length in self.headers.get_all("Content-Length", [])]
         is_chunked = "Transfer-Encoding" in self.headers
         if not are_lines_good or not REQUEST.fullmatch(self.raw_requestline):
             return "a malformed header"
@@ -191,6 +203,9 @@ class HttpConnection(BaseHTTPRequestHandler):
         assert path
         if bool(path[2]) != (right == "fetch"):
             raise Refusal(404, "no such file")
+        if path[2] == "head" and self._wait():  # gives way when its place is wanted, and so counts for nothing
+            yield os.path.join(self.service.root, path[1]), path[2]
+            return
         # Only a token that is known comes this far, so there are no more semaphores than tokens.
         free = self.service.tokens.in_use.setdefault((path[1], token), threading.Semaphore(self.service.token_max()))
         if not free.acquire(blocking=False):
@@ -235,7 +250,7 @@ class HttpConnection(BaseHTTPRequestHandler):
                     tag = f'"{status.st_ino:x}-{status.st_size:x}"'
                 else:  # may be replaced twice within a tick of the clock
                     tag = f'"{hashlib.blake2b(file.read(), digest_size=16).hexdigest()}"'
-                if tag not in self.headers.get("If-None-Match", ""):
+                if tag not in (known := self.headers.get("If-None-Match", "").strip()) and known != "*":
                     self._send_open_file(file, status.st_size, tag)
                     return
             if time.monotonic() >= end or self._wait_is_over():
@@ -250,9 +265,11 @@ class HttpConnection(BaseHTTPRequestHandler):
     def _send_open_file(self, file: IO[bytes], size: int, tag: str) -> None:
         start, end, headers = 0, size, {"ETag": tag, "Accept-Ranges": "bytes", "Cache-Control": "no-cache"}
         given = self.headers.get("Range", "")
-        if given and self.headers.get("If-Range", tag) == tag:
+        if given and self.command == "GET" and self.headers.get("If-Range", tag) == tag:
             span = re.fullmatch(r"bytes=(\d{1,19})-(\d{1,19})?|bytes=-(\d{1,19})", given.strip())
-            if span:  # anything else, such as several ranges, may be ignored (RFC 9110 section 14.2)
+            if span and not (
+                span[2] and int(span[2]) < int(span[1])
+            ):  # anything else, such as several ranges, may be ignored (RFC 9110 section 14.2)
                 start = int(span[1]) if span[1] else max(0, size - int(span[3]))
                 end = min(size, int(span[2]) + 1) if span[2] else size
                 if start >= end:
@@ -276,7 +293,9 @@ class HttpConnection(BaseHTTPRequestHandler):
 
     def _wait_is_over(self) -> bool:
         """Wait up to LOOK seconds; return True if the client is gone or sends another request, or must give way."""
-        readable = select.select([self.connection], [], [], LOOK)[0]
+        watched = select.poll()
+        watched.register(self.connection, select.POLLIN)
+        readable = watched.poll(LOOK * 1000)
         if self.service.places.is_wanted():
             self.close_connection = True
         return bool(readable) or self.service.stopping.is_set() or self.close_connection
@@ -284,7 +303,7 @@ class HttpConnection(BaseHTTPRequestHandler):
     # POST
 
     def _append(self, directory: str) -> None:
-        given = self.headers.get("Content-Length", "").lstrip("0")
+        given = self.headers.get("Content-Length", "").strip().lstrip("0")
         if "Content-Length" not in self.headers:
             raise Refusal(411, "a Content-Length is needed")
         if len(given) > 18 or int(given or "0") > self.service.stream_max:
@@ -305,7 +324,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         """
         if length > room.size + IN_MEMORY:
             raise room.refusal
-        if self.headers.get("Expect", "").lower() == "100-continue":
+        if self.headers.get("Expect", "").strip().lower() == "100-continue" and self.request_version != "HTTP/1.0":
             self.send_response_only(100)
             self.end_headers()
             self.wfile.flush()
@@ -317,7 +336,9 @@ class HttpConnection(BaseHTTPRequestHandler):
             file.seek(0)
             stream = Digesting(file)
             try:
-                return Records(stream, "the request", room=room, in_memory=IN_MEMORY), stream.digest.digest()
+                with PARSING:
+                    records = Records(stream, "the request", room=room, in_memory=IN_MEMORY)
+                return records, stream.digest.digest()
             except Failure as error:
                 if error is room.refusal:
                     raise
@@ -340,8 +361,11 @@ class HttpConnection(BaseHTTPRequestHandler):
 
     def finish(self) -> None:
         """Close the connection, but first let the client read the last answer: it may still be sending its request."""
+        self.body = None
         with suppress(OSError):
             super().finish()
+            if self.gave_way:
+                return  # no answer is on its way
             self.connection.shutdown(socket.SHUT_WR)
             self.deadline = time.monotonic() + LINGER
             while self.rfile.raw.readinto(bytearray(PIECE)):  # type: ignore[attr-defined]
@@ -364,11 +388,12 @@ class _Timed(io.RawIOBase):
             try:
                 count = int(handler.connection.recv_into(buffer))
             except TimeoutError:
-                service = handler.service
-                if handler.idle and (service.stopping.is_set() or (handler.is_spare and service.places.is_wanted())):
+                service, is_spare = handler.service, time.monotonic() > handler.spare_from
+                if handler.idle and (service.stopping.is_set() or (is_spare and service.places.is_wanted())):
+                    handler.gave_way = True
                     return 0
                 continue
-            handler.is_spare = False
+            handler.spare_from = math.inf
             if handler.body:
                 handler.deadline = min(handler.deadline + count / SLOW, time.monotonic() + QUIET)
             return count
