@@ -179,3 +179,71 @@ def test_what_head_and_lists_say_is_found_again(whole, files, data):
         assert run(path, repair=True) == os.EX_OK
         head, again = frames(path)
         assert again == found and (head.next, head.chain, head.first) == (before.next, before.chain, 1)
+
+
+def spool_of(tmp_path, *records):
+    path = str(tmp_path / "spool")
+    create(path)
+    Spool(path).append(records)
+    return path
+
+
+def flip(path, name, at, bit=1):
+    with open(os.path.join(path, name), "r+b") as file:
+        file.seek(at)
+        octet = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([octet ^ bit]))
+
+
+def chained(first, count):
+    """Return whole frames that follow each other, as a stranger can put them into a record."""
+    octets, chain = b"", bytes(32)
+    for number in range(first, first + count):
+        octets += frame.encode(b"fake", number, chain)
+        chain = frame.next_chain(chain, number, b"fake")
+    return octets
+
+
+@pytest.mark.parametrize(
+    "fakes", [chained(3, 200), chained(4, 1), frame.encode(b"x", 9, bytes(32)) * 50, bytes(99_999)]
+)
+def test_frames_inside_a_record_are_not_believed(tmp_path, fakes):
+    path = spool_of(tmp_path, b"one", b"two", b"\1" + fakes, *[b"mail" * n for n in range(1, 8)])
+    (name, at) = next((name, start) for number, name, start, _ in spans(path) if number == 3)
+    flip(path, name, at)  # its length
+    assert run(path) == 65
+    assert run(path, repair=True) == 0
+    assert [one.number for one in frames(path)[1]] == [1, 2, 4, 5, 6, 7, 8, 9, 10]
+
+
+def test_an_append_after_a_repair_that_left_an_empty_segment(tmp_path):
+    path = spool_of(tmp_path, b"one", b"two")
+    (name, end) = [(name, end) for _, name, _, end in spans(path)][-1]
+    flip(path, name, end - 1)
+    assert run(path, repair=True) == 0
+    last = Spool(path).reader.head().segment
+    with open(os.path.join(path, last), "ab") as file:
+        file.write(b"of an append that was killed")
+    Spool(path).append([b"three"])
+    assert [one.number for one in frames(path)[1]] == [1, 3] and run(path) == 0
+
+
+def test_a_segment_is_damaged_and_format_is_gone(tmp_path):
+    path = spool_of(tmp_path, b"one", b"two")
+    (name, at) = next((name, end) for number, name, _, end in spans(path) if number == 1)
+    flip(path, name, at - 1)
+    os.unlink(os.path.join(path, "format"))
+    assert run(path, repair=True) == 0 and [one.number for one in frames(path)[1]] == [2]
+
+
+def test_one_bit_of_head(tmp_path):
+    """What head.next has is not lost, and what a reader refuses is not sound."""
+    path = spool_of(tmp_path, b"one", b"two", b"three")
+    good = open(os.path.join(path, "head"), "rb").read()
+    for at in range(len(good)):
+        for bit in (1, 4):
+            open(os.path.join(path, "head"), "wb").write(good)
+            flip(path, "head", at, bit)
+            assert run(path, repair=True) == 0
+            assert [one.number for one in frames(path)[1]] == [1, 2, 3]

@@ -276,6 +276,9 @@ class Writer:
 
     def _close_segment(self) -> None:
         last = self.segments[-1]
+        if self.next == last.first:  # it is empty, and the new one begins with the same number
+            self.segments.pop()
+            return
         self.segments[-1] = Segment(last.name, self.next - last.first, self.length)
 
     def _write(self, octets: bytes) -> None:

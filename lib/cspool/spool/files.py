@@ -65,7 +65,12 @@ class Head(NamedTuple):
         except (ValueError, KeyError, IndexError):
             raise DataError(f"{where}: not a head of a spool, or damaged") from None
         sizes = (len(head.spool), len(head.chain), len(head.digest)) == (16, 32, 32)
-        order = head.stated <= head.checkpoint_end < head.next and 0 < head.first <= head.next <= frame.NUMBER_MAX
+        is_checkpoint = head.stated < head.checkpoint_end or head.checkpoint_end == 0
+        order = (
+            is_checkpoint
+            and head.stated <= head.checkpoint_end < head.next
+            and 0 < head.first <= head.next <= frame.NUMBER_MAX
+        )
         segment = head.segment == "-" or LOG.fullmatch(head.segment)
         # A head has exactly one text. So a line that we do not know is an error, and is not ignored.
         if head.text() != text or not (sizes and order and segment):

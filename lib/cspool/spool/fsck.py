@@ -43,8 +43,9 @@ class SpoolCheck:
     are corrected as far as the rest of the spool tells what they must be.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, head: str = "head") -> None:
         self.path = path
+        self.head_name = head
         self.problems: list[str] = []
         self._check_rights()
         self.head = self._read_head()
@@ -94,9 +95,9 @@ class SpoolCheck:
 
     def _read_head(self) -> Head | None:
         try:
-            return Head.parse(self.read("head"), "head")
+            return Head.parse(self.read(self.head_name), self.head_name)
         except DataError:
-            self._say("head: missing or damaged")
+            self._say(f"{self.head_name}: missing or damaged")
             return None
 
     def _read_id(self) -> bytes:
@@ -127,9 +128,14 @@ class SpoolCheck:
         if self.head:
             name = f"segments.{self.head.list}"
             with suppress(DataError):
-                return parse_list(self.read(name), name, self.head.digest)
+                segments = parse_list(self.read(name), name, self.head.digest)
+                last = segments[-1].name if segments else "-"
+                if last != self.head.segment:
+                    self._say("head: names another last segment than the list")
+                    self.head = self.head._replace(segment=last)
+                return segments
             with suppress(DataError):
-                newer = Head.parse(self.read("head"), "head")
+                newer = Head.parse(self.read(self.head_name), self.head_name)
                 if newer != self.head:  # appends have replaced it since, and removed the list
                     self.head = newer
                     return self._read_list()
@@ -242,15 +248,23 @@ class SpoolCheck:
         expected, stop = 1, self.head.next if self.head else frame.HEAD_NUMBER
         for index, segment in enumerate(self.segments):
             following = self.segments[index + 1].first if index + 1 < len(self.segments) else stop
+            after = self._chain_at_end(index)
             try:
                 with scan.mapped(os.path.join(self.path, segment.name)) as octets:
-                    for found in self._whole_of(index, octets, range(expected, following)):
+                    for found in self._whole_of(index, octets, range(expected, following), after):
                         expected = found.last + 1
                         yield index, found
             except (OSError, ValueError):
                 self.damaged[index] = "missing, or cannot be read"
 
-    def _whole_of(self, index: int, octets: Mapped, numbers: range) -> Iterator[WholeFrame]:
+    def _chain_at_end(self, index: int) -> bytes | None:
+        """Return the chain at the end of a segment, as the next one or the head has it; None if it is not known."""
+        if index + 1 < len(self.segments):
+            header = self._header(self.segments[index + 1].name)
+            return header.chain if header else None
+        return self.head.chain if self.head else None
+
+    def _whole_of(self, index: int, octets: Mapped, numbers: range, after: bytes | None) -> Iterator[WholeFrame]:
         segment = self.segments[index]
         length = self.head.length if self.head and segment.name == self.head.segment else segment.length
         header, position = scan.header(octets)
@@ -259,13 +273,24 @@ class SpoolCheck:
         if length is not None and length > len(octets):
             self.damaged[index] = "shorter than it was"
         end = min(length or len(octets), len(octets))
-        for found in scan.frames(octets, position, end, numbers):
+        for found in scan.frames(octets, position, end, numbers, after):
             if found.start != position:
                 self.damaged.setdefault(index, "damaged")
             position = found.end
             yield found
         if position != end and length is not None:  # else nothing says where it ended
             self.damaged.setdefault(index, "damaged")
+
+
+def check(path: str) -> SpoolCheck:
+    """Return what is in a spool by its head, or by `head.next`, the same text, if less is lost by that."""
+    found = SpoolCheck(path)
+    if found.problems and found.read("head.next") not in (b"", found.read("head")):
+        other = SpoolCheck(path, "head.next")
+        if not other.problems or sum(map(len, other.lost)) < sum(map(len, found.lost)):
+            other.problems.insert(0, "head: damaged: head.next is better")
+            return other
+    return found
 
 
 def span(numbers: range) -> str:
@@ -281,6 +306,9 @@ def repair(check: SpoolCheck) -> list[str]:
     or the new one. The caller holds the lock.
     """
     path, head = check.path, check.head
+    form = files.format_of(check.id)
+    if check.read("format") != form:  # first, for new files have its mode and owner
+        disk.replace(os.path.join(path, "format"), form, path)
     rows = [row for index in range(len(check.segments)) for row in _rows(check, index)]
     last = check.runs[-1].last if check.runs else None
     found = (last.last + 1, last.after) if last else (1, frame.first_chain(check.id))
@@ -294,9 +322,6 @@ def repair(check: SpoolCheck) -> list[str]:
     number = 1 + max(int(old[1]) for old in map(LIST.fullmatch, ["segments.0", *os.listdir(path)]) if old)
     checkpoint = check.checkpoint if check.checkpoint.end < next_ else Checkpoint(0, 0)
     first = max([head.first if head else 1, *(lost.stop for lost in check.lost)])
-    form = files.format_of(check.id)
-    if check.read("format") != form:
-        disk.replace(os.path.join(path, "format"), form, path)
     disk.replace(os.path.join(path, f"segments.{number}"), text, os.path.join(path, "format"))
     new = Head(
         check.id, next_, chain, first, segment.name, segment.length or 0, number, digest(text), *checkpoint

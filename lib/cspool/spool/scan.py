@@ -7,6 +7,7 @@ octets from the start of the file.
 """
 
 import mmap
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from .files import Header
 
 Mapped = mmap.mmap
 HEADER_LINE_MAX = 512  # octets
+LARGE = 1 << 16  # octets of a record
+CHECKED_MAX = 64  # times the octets behind a damaged frame that checksums of large candidates may cost
 
 
 class WholeFrame(NamedTuple):
@@ -70,13 +73,16 @@ def spans(octets: mmap.mmap, end: int) -> Iterator[Span]:
         raise DataError("damaged")
 
 
-def frames(octets: mmap.mmap, start: int, end: int, numbers: range) -> Iterator[WholeFrame]:
-    """Yield the frames between `start` and `end` with a good checksum and one of these numbers, in rising order."""
+def frames(octets: mmap.mmap, start: int, end: int, numbers: range, after: bytes | None = None) -> Iterator[WholeFrame]:
+    """Yield the frames between `start` and `end` with a good checksum and one of these numbers, in rising order.
+
+    `after` is the chain at `end`, if it is known.
+    """
     offset = start
     while offset < end and numbers:
         found = _frame(octets, offset, end, numbers)
         if found is None:
-            offset = _next(octets, offset, end, numbers)
+            offset = _next(octets, offset, end, numbers, after)
             continue
         yield found
         offset, numbers = found.end, range(found.last + 1, numbers.stop)
@@ -98,20 +104,47 @@ def _frame(octets: mmap.mmap, start: int, end: int, numbers: range) -> WholeFram
     return WholeFrame(covered.start, covered.stop - 1, chain, after, start, body + length)
 
 
-def _next(octets: mmap.mmap, damaged: int, end: int, numbers: range) -> int:
-    """Return the offset of the first whole frame after the damaged one at offset `damaged`, or `end`."""
+def _next(octets: mmap.mmap, damaged: int, end: int, numbers: range, after: bytes | None) -> int:
+    """Return the offset of the first whole frame after the damaged one at offset `damaged`, or `end`.
+
+    A record can hold whole frames, which somebody has put there. So frames are
+    believed if they follow each other up to `end`, where the chain is `after`;
+    if there is more damage, those that follow each other for the most octets.
+    """
     if damaged + frame.HEADER_SIZE <= end:
         length: int = frame.HEADER.unpack_from(octets, damaged)[0]
-        after = damaged + frame.HEADER_SIZE + length
-        if _frame(octets, after, end, numbers):
-            return after
-    # Its length is damaged too. Look for the number of a frame, 8 octets into it: the next 2^16 numbers begin with
-    # one of two sequences of 6 octets, and so do those of frames for dropped records.
+        behind = damaged + frame.HEADER_SIZE + length
+        if _frame(octets, behind, end, numbers):
+            return behind
+    best, longest, skip = end, 0, damaged + 1
+    checked = 0  # octets of candidates that were none
+    for found in _candidates(numbers).finditer(octets, damaged + 1, end):
+        start = found.start()
+        length = frame.HEADER.unpack_from(octets, start)[0] if start + frame.HEADER_SIZE <= end else 0
+        if start < skip or (length > LARGE and checked > CHECKED_MAX * (end - damaged)):
+            continue
+        first = last = _frame(octets, start, end, numbers)
+        checked += 0 if first else length
+        while last and (following := _frame(octets, last.end, end, range(last.last + 1, numbers.stop))):
+            if following.chain != last.after:
+                break
+            last = following
+        if not first or not last:
+            continue
+        if last.end == end and after in (None, last.after):
+            return start
+        skip = last.end
+        if last.end - start > longest:
+            best, longest = start, last.end - start
+    return best
+
+
+def _candidates(numbers: range) -> "re.Pattern[bytes]":
+    """Return a pattern for the begin of a frame: a length up to 64 MiB, a checksum, a number near the expected ones.
+
+    The next 2^16 numbers begin with one of two sequences of 6 octets, and so
+    do those of frames for dropped records.
+    """
     starts = numbers.start, numbers.start + (1 << 16)
-    nearest = [struct.pack(">Q", start + kind)[:6] for start in starts for kind in (0, frame.DROPPED)]
-    at = damaged + 9
-    while (at := min((n for front in nearest if (n := octets.find(front, at, end)) >= 0), default=-1)) >= 0:
-        if _frame(octets, at - 8, end, numbers):
-            return at - 8
-        at += 1
-    return end
+    fronts = {re.escape(struct.pack(">Q", start + kind)[:6]) for start in starts for kind in (0, frame.DROPPED)}
+    return re.compile(rb"(?s)(?=(?!\0{4})[\0-\4].{7}(?:" + b"|".join(sorted(fronts)) + rb"))")
