@@ -242,6 +242,53 @@ def test_gone_is_forgotten_after_thirty_days(tmp_path, log, desktop):
     assert same(desktop, new) and sum(new.state().values()) == 5
 
 
+def test_a_record_under_the_hash_of_another(tmp_path, log, desktop):
+    """The operator sends the hash of a kept record, and a forged record of that number after it."""
+    compacted(log, desktop)
+    stranger = keys.SecretKey(b"s" * 32)
+    kept = min(checkpoint.kept(desktop.db))
+    forged = record.seal(command.deliver(b"Subject: forged\r\n\r\n", 1), stranger, ALICE.public)
+
+    def stream():
+        for one in log.stream(0, len(log.records)):
+            if one.number == kept:
+                yield Frame(frame.DROPPED + kept, one.chain, frame.record_hash(one.record))
+                yield Frame(kept, one.chain, forged)
+            else:
+                yield one
+
+    new = Device(tmp_path, "new")
+    with pytest.raises(Contradiction):
+        Replay(new.db, [ALICE]).run(stream())
+    assert not new.ids()
+
+
+def test_a_gap_is_said_also_after_a_load_that_was_cut(tmp_path, log, desktop):
+    compacted(log, desktop)
+    numbers = [one.number for one in log.compacted(0)]
+    lost = (
+        next(one for one in numbers[1:] if one < frame.DROPPED and one not in checkpoint.kept(desktop.db)) if 0 else 2
+    )
+    new, said = Device(tmp_path, "new"), []
+
+    def stream(end):
+        for index, one in enumerate(log.stream(seen.reached(new.db), len(log.records))):
+            if index == end:
+                raise TryAgain("cut off")
+            if one.number == frame.HEAD_NUMBER:
+                head = log.head(len(log.records))._replace(first=lost + 1)
+                yield one._replace(record=head.text())
+            elif lost not in frame.covered(one.number, len(one.record)):
+                yield one
+
+    for end in (6, None):
+        try:
+            Replay(new.db, [ALICE], complain=said.append).run(stream(end))
+        except (TryAgain, Contradiction) as error:
+            said.append(str(error))
+    assert any("lost" in line or "missing" in line for line in said[1:])
+
+
 def test_an_older_head_after_a_load_that_was_cut(tmp_path, log, desktop):
     """The parts that have come of the newer checkpoint are not those of the older one in the log."""
     for _ in range(2):

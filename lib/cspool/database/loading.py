@@ -200,6 +200,8 @@ class Loading:
             ):
                 raise other
             self._use_waiting()
+            if numbers.stop - 1 <= self.reached:
+                return  # the frame that waited stands for these records, too, and its chain has been checked
         if numbers.start > self.reached + 1:
             gap = range(self.reached + 1, numbers.start)
             if gap.stop > self.first:
@@ -228,7 +230,8 @@ class Loading:
         if one.number < frame.DROPPED:
             self._take_kept(one)
         self.chain, self.reached = self._chain_after(one), frame.covered(*_size(one)).stop - 1
-        self.db.execute("UPDATE cursor SET loaded = ?, loaded_chain = ?", (self.reached, self.chain))
+        if not self.gaps:  # else a load that goes on here would not know of the gap, and not say it
+            self.db.execute("UPDATE cursor SET loaded = ?, loaded_chain = ?", (self.reached, self.chain))
 
     def _take_kept(self, one: Frame) -> None:
         if not self.db.execute("SELECT 1 FROM wanted WHERE number = ?", (one.number,)).fetchone():
