@@ -188,3 +188,19 @@ def test_a_damaged_checkpoint_costs_no_mail(tmp_path, log, machines):
     accepted = accept(new.db, [ALICE], frames)
     assert "is not the next one" in accepted.without_checkpoint
     assert sum(new.state().values()) == 3  # the fourth came after it, and waits for a trust
+
+
+def test_a_log_that_has_lost_the_trust_gives_each_message_once(log, machines):
+    """Its deliveries are set aside there. They are not sent again as well as delivered by the trust that is."""
+    laptop, other = machines[0], Spool()
+    for name in ("a", "b"):
+        deliver(log, name)
+    laptop.fetch(log)
+    expunged = command.delivery_id("INBOX", b"Subject: b\r\n\r\n").hex()
+    push(laptop, log, {"do": "expunge", "ids": expunged})
+    for name in ("a", "b", "c"):
+        deliver(other, name)
+    assert accept(laptop.db, [ALICE], other.all).lacking == 1
+    laptop.push(other)
+    laptop.fetch(other)
+    assert len(laptop.ids()) == 2 and bytes.fromhex(expunged) not in laptop.ids()

@@ -19,6 +19,7 @@ from ..command import INBOX, Fields
 from ..errors import BadConfig, CheckpointDamaged, Contradiction, DataError, TooOld
 from ..frame import Frame
 from ..keys import SecretKey
+from ..octets import with_crlf
 from ..spool.files import Head
 from . import aside, outbox, schema, seen, view
 from .content import octets_of
@@ -88,8 +89,8 @@ def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Callable[[], It
         _check_owner(db, own, user)
         mailboxes = _queue_mailboxes(db)
         lacking = _queue_messages(db, mailboxes)
-        if without:
-            lacking += _queue_aside(db, own, mailboxes, without.stated)
+        lacking += _queue_aside(db, own, mailboxes, without.stated if without else 0)
+        _queue_trust(db)
         _queue_differences(db, mailboxes)
         if seen.user_key(db, own) != own[0]:
             outbox.add(db, [outbox.user_key(own[0].public)], b"")
@@ -205,6 +206,14 @@ def _queue_mailboxes(db: sqlite3.Connection) -> dict[str, str]:
         "SELECT name, view FROM was_subscription EXCEPT SELECT name, fold FROM subscription"
     ):
         rows.append({"do": "subscribe" if subscribed else "unsubscribe", "name": name})
+    if rows:
+        outbox.add(db, rows, b"")
+    return mailboxes
+
+
+def _queue_trust(db: sqlite3.Connection) -> None:
+    """Queue the trust that the log lacks, and the distrust of what it trusts though that was taken back here."""
+    rows: list[Fields] = []
     for one, comment in db.execute("SELECT key, comment FROM was_trust WHERE key NOT IN (SELECT key FROM trust)"):
         rows.append({"do": "trust", "key": one.hex(), "comment": comment})
     # Only what we have seen, and taken back since: not what another machine, which has accepted before, has trusted.
@@ -214,7 +223,6 @@ def _queue_mailboxes(db: sqlite3.Connection) -> dict[str, str]:
         rows.append({"do": "distrust", "key": one.hex()})
     if rows:
         outbox.add(db, rows, b"")
-    return mailboxes
 
 
 class Append(NamedTuple):
@@ -249,12 +257,14 @@ def _queue_aside(db: sqlite3.Connection, own: list[SecretKey], mailboxes: dict[s
     """Queue what is set aside up to `stated` and is a delivery as appends; return how many.
 
     The records that trusted its sender may have been dropped, and without the
-    checkpoint nothing else says that it was mail.
+    checkpoint nothing else says that it was mail. A record whose message has
+    been here is discarded, before a trust that is queued delivers it again.
     """
+    done: list[int] = []
 
     def appends() -> Iterator[Append]:
         for one in aside.list_all(db):
-            sealed = aside.sealed(db, one.number) if one.number <= stated else None
+            sealed = aside.sealed(db, one.number)
             if not sealed:
                 continue
             with suppress(DataError, TooOld):
@@ -262,11 +272,19 @@ def _queue_aside(db: sqlite3.Connection, own: list[SecretKey], mailboxes: dict[s
                 fields, octets = command.decode(
                     record.body_of(box, command.DELIVERY_MAX), None, command.DELIVERY_LINE_MAX
                 )
-                if fields["command"] == "deliver" and len(octets) <= MESSAGE_MAX:
-                    mailbox = mailboxes.get(fields["mailbox"], INBOX.hex())
-                    yield Append(mailbox, [], fields["date"], octets)
+                if fields["command"] != "deliver" or len(octets) > MESSAGE_MAX:
+                    continue
+                message_id = command.delivery_id(fields["mailbox"], with_crlf(octets))
+                if db.execute("SELECT 1 FROM was_known WHERE id = ?", (message_id,)).fetchone():
+                    done.append(one.number)
+                elif one.number <= stated:
+                    done.append(one.number)
+                    yield Append(mailboxes.get(fields["mailbox"], INBOX.hex()), [], fields["date"], octets)
 
-    return _queue_appends(db, appends())
+    count = _queue_appends(db, appends())
+    if done:
+        outbox.add(db, [{"do": "discard", "numbers": done}], b"")
+    return count
 
 
 def _queue_appends(db: sqlite3.Connection, appends: Iterator[Append]) -> int:
