@@ -136,3 +136,11 @@ class Device:
         """Return mailbox, UID, flags and MODSEQ of each message, by id, as a client sees them."""
         rows = self.db.execute("SELECT id, mailbox, uid, flags, modseq FROM message WHERE mailbox IS NOT NULL")
         return {message_id: row for message_id, *row in rows}
+
+
+def read(reader, log, end=None):
+    """Have the second reader read the log from its cursor on, as cspool-fetch sends it."""
+    frames = [
+        frame.encode(one.record, one.number, one.chain) for one in log.stream(reader.cursor, end or len(log.records))
+    ]
+    reader.read(b"".join(frames) + frame.encode_end(len(frames)))

@@ -412,15 +412,16 @@ class Fold:
     def checkpoint(self, number: int, date: int) -> None:
         """Note a checkpoint, and forget what it lets the fold forget."""
         self.checkpoints[number] = date
-        pivot = max((n for n, d in self.checkpoints.items() if d + DAYS30 <= date), default=0)
+        pivot = self.forgotten()
         self.gone = {id: n for id, n in self.gone.items() if n >= pivot}
         self.distrusted = {key: n for key, n in self.distrusted.items() if n >= pivot}
-        self.checkpoints = {n: d for n, d in self.checkpoints.items() if n >= pivot}
+        needed = {max((n for n in self.checkpoints if n < one), default=0) for one in self.aside}
+        self.checkpoints = {n: d for n, d in self.checkpoints.items() if n >= pivot or n in needed}
 
     def forgotten(self) -> int:
-        """Tombstones below this number may have left the fold."""
-        first = min(self.checkpoints, default=0)
-        return first if any(d >= self.checkpoints[first] + DAYS30 for d in self.checkpoints.values()) else 0
+        """Tombstones below this number leave the fold with the last checkpoint."""
+        last = self.checkpoints.get(max(self.checkpoints, default=0), 0)
+        return max((n for n, d in self.checkpoints.items() if d + DAYS30 <= last), default=0)
 
     def change(self, number: int, c: dict[str, Any], octets: bytes, place: int) -> None:
         """Do a small change, but for trust and user-key."""
@@ -651,8 +652,9 @@ class Reader:
         fold, name = self.fold, canonical(value.get("mailbox", "INBOX"))
         id = make_id(b"cspool delivery", name.encode() + b"\0" + without_delivery_date(crlf(octets)))
         if fold.knows(id):
+            must(role != "user" or id not in fold.gone, "its message is expunged")
             return
-        last = fold.checkpoints[max(fold.checkpoints)] if fold.checkpoints else 0
+        last = fold.checkpoints.get(max((n for n in fold.checkpoints if n < number), default=0), 0)
         must("sealed" not in value or value["sealed"] + DAYS30 > last, "sealed too long ago")
         mailbox = fold.named(name)
         if mailbox is None:

@@ -11,24 +11,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from cspool import command, frame, record
+from cspool import command, record
 from cspool.database import checkpoint, content, outbox, schema, seen
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
-from log import ALICE, HOST, Device, Log
+from log import ALICE, HOST, Device, Log, read
 from reader import Reader
 
 CONTENTS = "SELECT id, content FROM message WHERE fold_mailbox NOTNULL"
 FLAGS = ["\\Seen", "\\Flagged", "keyword"]
-
-
-def read(reader, log, end=None):
-    """Have the second reader read the log from its cursor on, as cspool-fetch sends it."""
-    frames = [
-        frame.encode(one.record, one.number, one.chain) for one in log.stream(reader.cursor, end or len(log.records))
-    ]
-    reader.read(b"".join(frames) + frame.encode_end(len(frames)))
 
 
 names = st.sampled_from(["Lists/a", "Sent", "INBOX"])

@@ -55,6 +55,7 @@ class Entry(NamedTuple):
 
     number: int
     size: int  # octets, as a frame
+    sender: bytes
     by_user: bool
     body_hash: bytes
     fields: Fields
@@ -135,7 +136,7 @@ class Gates:
         if not by_user and fields["command"] != "deliver":
             reason = f"a {fields['command']} by a key that is not the user's ({keys.short(box.sender)})"
             raise Refused(reason, box.sender)
-        return Entry(number, frame.HEADER_SIZE + size, by_user, command.body_hash(body), fields, octets)
+        return Entry(number, frame.HEADER_SIZE + size, box.sender, by_user, command.body_hash(body), fields, octets)
 
     def _deliver_aside(self, sender: bytes) -> dict[bytes, None]:
         """Deliver what is set aside of a host that is trusted now; return the ids of the messages.
@@ -178,7 +179,7 @@ class Gates:
                 case "checkpoint":
                     self._checkpoint(entry)
         except DataError as error:
-            raise Refused(str(error), self.seen.user) from None
+            raise Refused(str(error), entry.sender) from None
         return bool(entry.octets)
 
     def _note_sealed(self, fields: Fields) -> None:

@@ -24,7 +24,7 @@ from ..record import Opened
 from ..spool.files import Head
 from . import aside, checkpoint, content, outbox, schema, seen
 from .checkpoint import StatePart, StateRow
-from .fold import Fold
+from .fold import Fold, forgotten
 from .gates import stranger
 from .outbox import LastChange
 from .seen import Seen
@@ -431,8 +431,7 @@ class _Replacement:
         created = {one for (one,) in self.db.execute("SELECT id FROM mailbox WHERE created")}
         if before.mailboxes - created:
             raise Contradiction(f"{self.name} does not know of a mailbox that has been seen")
-        (forgotten,) = self.db.execute("SELECT coalesce(min(number), 0) FROM checkpoint").fetchone()
-        if self.cursor < forgotten:
+        if self.cursor < forgotten(self.db):
             return
         known = "SELECT key FROM trust UNION SELECT key FROM distrust WHERE number > ?"
         if before.trusted - {one for (one,) in self.db.execute(known, (self.cursor,))}:
