@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from cspool import command, record
+from cspool import command, keys, record
 from cspool.database import checkpoint, content, outbox, schema, seen
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -20,6 +20,8 @@ from log import ALICE, HOST, Device, Log, read
 from reader import Reader
 
 CONTENTS = "SELECT id, content FROM message WHERE fold_mailbox NOTNULL"
+STRANGER = keys.SecretKey(b"s" * 32)
+JUNK = [b"", b"{}\n", b'{"command":"deliver","date":1}\n', b'{"command":"deliver","date":1,"x":1}\nx', b"mail"]
 FLAGS = ["\\Seen", "\\Flagged", "keyword"]
 
 
@@ -38,6 +40,7 @@ class Machines(RuleBasedStateMachine):
         self.devices = [Device(self.directory, f"{number}.db") for number in range(count)]
         self.reader = Reader([b"a" * 32])
         self.serial = self.nonces = 0
+        self.clock = 1_000_000_000
         for device in self.devices:
             device.fetch(self.log)
         return multiple(*range(count))
@@ -67,7 +70,31 @@ class Machines(RuleBasedStateMachine):
     def deliver(self, mailbox, again, by_host):
         self.serial += not again
         octets = f"Subject: {self.serial}\r\n\r\n".encode()
-        self.log.append(command.deliver(octets, 1, mailbox), HOST if by_host else ALICE)
+        sender = HOST if by_host else ALICE
+        self.log.append(command.deliver(octets, 1, mailbox, sealed=self.clock), sender)
+
+    @rule(body=st.sampled_from(JUNK), sender=st.sampled_from([HOST, STRANGER, ALICE]))
+    def junk(self, body, sender):
+        self.log.append(body, sender)
+
+    @rule()
+    def deliver_as_a_stranger(self):
+        self.serial += 1
+        octets = f"Subject: {self.serial}\r\n\r\n".encode()
+        self.log.append(command.deliver(octets, 1, sealed=self.clock), STRANGER)
+
+    @rule(days=st.sampled_from([1, 29, 31]))
+    def wait(self, days):
+        """Time passes. Checkpoints have the time of the last delivery, and forget."""
+        self.clock += days * 86400
+
+    @rule(data=st.data())
+    def repeat(self, data):
+        """The operator, or a mail server, appends a delivery again."""
+        deliveries = [one for one in self.log.bodies if b'"deliver"' in one[1][:30]]
+        if deliveries:
+            sender, body = data.draw(st.sampled_from(deliveries))
+            self.log.append(body, sender)
 
     @rule(device=machines, data=st.data(), add=st.booleans(), flags=st.lists(st.sampled_from(FLAGS), min_size=1))
     def flag(self, device, data, add, flags):
@@ -121,9 +148,9 @@ class Machines(RuleBasedStateMachine):
                "nonce": self.nonce()}  # fmt: skip
         self.devices[device].change(row, octets=octets)
 
-    @rule(device=machines, trusted=st.booleans())
-    def trust(self, device, trusted):
-        row = {"do": "trust" if trusted else "distrust", "key": HOST.public.sign.hex()}
+    @rule(device=machines, trusted=st.booleans(), key=st.sampled_from([HOST, STRANGER]))
+    def trust(self, device, trusted, key):
+        row = {"do": "trust" if trusted else "distrust", "key": key.public.sign.hex()}
         self.devices[device].change({**row, "comment": "host"} if trusted else row)
 
     @rule(device=machines, most=st.none() | st.integers(0, 2))
