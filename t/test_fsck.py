@@ -206,7 +206,13 @@ def chained(first, count):
 
 
 @pytest.mark.parametrize(
-    "fakes", [chained(3, 200), chained(4, 1), frame.encode(b"x", 9, bytes(32)) * 50, bytes(99_999)]
+    "fakes",
+    [
+        chained(3, 200),
+        chained(4, 1),
+        b"".join(frame.encode(b"fake", n, bytes(32)) for n in range(1, 200)),
+        bytes(99_999),
+    ],
 )
 def test_frames_inside_a_record_are_not_believed(tmp_path, fakes):
     path = spool_of(tmp_path, b"one", b"two", b"\1" + fakes, *[b"mail" * n for n in range(1, 8)])
@@ -215,6 +221,16 @@ def test_frames_inside_a_record_are_not_believed(tmp_path, fakes):
     assert run(path) == 65
     assert run(path, repair=True) == 0
     assert [one.number for one in frames(path)[1]] == [1, 2, 4, 5, 6, 7, 8, 9, 10]
+
+
+def test_two_damaged_frames_cost_two_records(tmp_path):
+    """The frames between them do not lead to the end, and are believed all the same."""
+    path = spool_of(tmp_path, *[b"mail" * n for n in range(1, 10)])
+    at = {number: (name, start, end) for number, name, start, end in spans(path)}
+    for number, offset in ((3, at[3][1]), (7, at[7][2] - 1)):
+        flip(path, at[number][0], offset)
+    assert run(path, repair=True) == 0
+    assert [one.number for one in frames(path)[1]] == [1, 2, 4, 5, 6, 8, 9]
 
 
 def test_an_append_after_a_repair_that_left_an_empty_segment(tmp_path):

@@ -246,13 +246,14 @@ class SpoolCheck:
     def _whole(self) -> Iterator[tuple[int, WholeFrame]]:
         """Yield (index of its segment, frame) for each frame with a good checksum, in the order of numbers."""
         expected, stop = 1, self.head.next if self.head else frame.HEAD_NUMBER
+        chain = frame.first_chain(self.id)  # before the record that is expected
         for index, segment in enumerate(self.segments):
             following = self.segments[index + 1].first if index + 1 < len(self.segments) else stop
             after = self._chain_at_end(index)
             try:
                 with scan.mapped(os.path.join(self.path, segment.name)) as octets:
-                    for found in self._whole_of(index, octets, range(expected, following), after):
-                        expected = found.last + 1
+                    for found in self._whole_of(index, octets, range(expected, following), chain, after):
+                        expected, chain = found.last + 1, found.after
                         yield index, found
             except (OSError, ValueError):
                 self.damaged[index] = "missing, or cannot be read"
@@ -264,7 +265,9 @@ class SpoolCheck:
             return header.chain if header else None
         return self.head.chain if self.head else None
 
-    def _whole_of(self, index: int, octets: Mapped, numbers: range, after: bytes | None) -> Iterator[WholeFrame]:
+    def _whole_of(
+        self, index: int, octets: Mapped, numbers: range, before: bytes, after: bytes | None
+    ) -> Iterator[WholeFrame]:
         segment = self.segments[index]
         length = self.head.length if self.head and segment.name == self.head.segment else segment.length
         header, position = scan.header(octets)
@@ -273,7 +276,7 @@ class SpoolCheck:
         if length is not None and length > len(octets):
             self.damaged[index] = "shorter than it was"
         end = min(length or len(octets), len(octets))
-        for found in scan.frames(octets, position, end, numbers, after):
+        for found in scan.frames(octets, position, end, numbers, before, after):
             if found.start != position:
                 self.damaged.setdefault(index, "damaged")
             position = found.end

@@ -21,6 +21,7 @@ from .files import Header
 Mapped = mmap.mmap
 HEADER_LINE_MAX = 512  # octets
 LARGE = 1 << 16  # octets of a record
+RUNS_MAX = 1000  # of frames, behind a damaged one
 CHECKED_MAX = 64  # times the octets behind a damaged frame that checksums of large candidates may cost
 
 
@@ -73,19 +74,22 @@ def spans(octets: mmap.mmap, end: int) -> Iterator[Span]:
         raise DataError("damaged")
 
 
-def frames(octets: mmap.mmap, start: int, end: int, numbers: range, after: bytes | None = None) -> Iterator[WholeFrame]:
+def frames(
+    octets: mmap.mmap, start: int, end: int, numbers: range, before: bytes | None = None, after: bytes | None = None
+) -> Iterator[WholeFrame]:
     """Yield the frames between `start` and `end` with a good checksum and one of these numbers, in rising order.
 
-    `after` is the chain at `end`, if it is known.
+    `before` is the chain before the first number and `after` that at `end`,
+    where they are known.
     """
     offset = start
     while offset < end and numbers:
         found = _frame(octets, offset, end, numbers)
         if found is None:
-            offset = _next(octets, offset, end, numbers, after)
+            offset = _next(octets, offset, end, numbers, before, after)
             continue
         yield found
-        offset, numbers = found.end, range(found.last + 1, numbers.stop)
+        offset, numbers, before = found.end, range(found.last + 1, numbers.stop), found.after
 
 
 def _frame(octets: mmap.mmap, start: int, end: int, numbers: range) -> WholeFrame | None:
@@ -104,39 +108,62 @@ def _frame(octets: mmap.mmap, start: int, end: int, numbers: range) -> WholeFram
     return WholeFrame(covered.start, covered.stop - 1, chain, after, start, body + length)
 
 
-def _next(octets: mmap.mmap, damaged: int, end: int, numbers: range, after: bytes | None) -> int:
+def _next(octets: mmap.mmap, damaged: int, end: int, numbers: range, before: bytes | None, after: bytes | None) -> int:
     """Return the offset of the first whole frame after the damaged one at offset `damaged`, or `end`.
 
-    A record can hold whole frames, which somebody has put there. So frames are
-    believed if they follow each other up to `end`, where the chain is `after`;
-    if there is more damage, those that follow each other for the most octets.
+    A record can hold whole frames, put there by its sender. So of all runs of
+    frames that follow each other, those are believed that lead to `end`, where
+    the chain is `after`, and then the longest ones that go with them.
     """
     if damaged + frame.HEADER_SIZE <= end:
         length: int = frame.HEADER.unpack_from(octets, damaged)[0]
         behind = damaged + frame.HEADER_SIZE + length
         if _frame(octets, behind, end, numbers):
             return behind
-    best, longest, skip = end, 0, damaged + 1
-    checked = 0  # octets of candidates that were none
+    runs: list[_Run] = []
+    skip, checked = damaged + 1, 0  # `checked`: octets of candidates that were none
     for found in _candidates(numbers).finditer(octets, damaged + 1, end):
         start = found.start()
         length = frame.HEADER.unpack_from(octets, start)[0] if start + frame.HEADER_SIZE <= end else 0
         if start < skip or (length > LARGE and checked > CHECKED_MAX * (end - damaged)):
             continue
         first = last = _frame(octets, start, end, numbers)
-        checked += 0 if first else length
-        while last and (following := _frame(octets, last.end, end, range(last.last + 1, numbers.stop))):
+        if not first or not last:
+            checked += length
+            continue
+        while following := _frame(octets, last.end, end, range(last.last + 1, numbers.stop)):
             if following.chain != last.after:
                 break
             last = following
-        if not first or not last:
-            continue
-        if last.end == end and after in (None, last.after):
-            return start
         skip = last.end
-        if last.end - start > longest:
-            best, longest = start, last.end - start
-    return best
+        if first.number > numbers.start or before in (None, first.chain):
+            runs.append(_Run(last.end == end and after in (None, last.after), first, last))
+            if runs[-1].leads_to_end:
+                break
+    return _believed(runs, end)
+
+
+class _Run(NamedTuple):
+    """Frames that follow each other; whether they lead to the end of the segment."""
+
+    leads_to_end: bool
+    first: WholeFrame
+    last: WholeFrame
+
+    def goes_with(self, other: "_Run") -> bool:
+        """Return whether both can be in one log: what is earlier in the file has the lower numbers."""
+        before, behind = sorted((self, other), key=lambda one: one.first.start)
+        return before.last.end <= behind.first.start and before.last.last < behind.first.number
+
+
+def _believed(runs: list[_Run], end: int) -> int:
+    """Return the offset of the first run that is believed, or `end` if there is none."""
+    chosen: list[_Run] = []
+    longest = sorted(runs, key=lambda one: (not one.leads_to_end, one.first.start - one.last.end))
+    for run in longest[:RUNS_MAX]:
+        if all(run.goes_with(one) for one in chosen):
+            chosen.append(run)
+    return min((one.first.start for one in chosen), default=end)
 
 
 def _candidates(numbers: range) -> "re.Pattern[bytes]":
