@@ -10,9 +10,7 @@ where it was.
 """
 
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from .. import command, frame, keys, record
 from ..command import FIRST, Fields
@@ -22,15 +20,14 @@ from ..keys import SecretKey
 from ..octets import with_crlf
 from ..record import Opened
 from ..spool.files import Head
-from . import aside, checkpoint, content, outbox, schema, seen
+from . import aside, checkpoint, content, outbox, seen
 from .checkpoint import StatePart, StateRow
-from .fold import Fold, forgotten
+from .fold import Fold
 from .gates import stranger
 from .outbox import LastChange
+from .replacement import ASIDE, Replacement
 from .seen import Seen
 
-ASIDE = -1  # stands for the offset of a message, in a record that is set aside
-BATCH = 10_000  # messages whose view is made at a time
 MISSING = "SELECT 1 FROM kept WHERE number = ? AND content IS NULL"
 
 
@@ -312,14 +309,14 @@ class Loading:
     def replace(self) -> Iterator[list[bytes]]:
         """Replace the fold by what the checkpoint states, and put the cursor behind it.
 
-        Yields the ids of the messages whose fold has changed, about BATCH of
+        Yields the ids of the messages whose fold has changed, a batch of
         them at a time: their view is to be made before the next are asked for.
         """
         (parts,) = self.db.execute("SELECT count(*) FROM part").fetchone()
         if parts != self.checkpoint_end - self.stated:
             raise TryAgain(f"another cspool-apply is at a checkpoint beside {self.name}")
         outbox.confirm_up_to(self.db, self.own_change)
-        yield from _Replacement(self.db, self.name, self.log.number).run(self._rows())
+        yield from Replacement(self.db, self.name, self.log.number).run(self._rows())
         content.forget_all_unused(self.db)
         Fold(self.db, self.checkpoint_end).checkpoint(self.command["date"])
         numbered = enumerate(self.chains, self.stated)
@@ -335,128 +332,3 @@ class Loading:
 
 def _size(one: Frame) -> tuple[int, int]:
     return one.number, len(one.record)
-
-
-class _Replacement:
-    """Makes the fold what the rows of a state say: one method for each kind of row."""
-
-    def __init__(self, db: sqlite3.Connection, name: str, cursor: int) -> None:
-        self.db = db
-        self.name = name  # of the checkpoint
-        self.cursor = cursor  # of the fold that is replaced
-        self.now = int(time.time())
-        self.changed: list[bytes] = []  # ids of messages whose fold has changed
-        self._do: dict[str, Callable[..., Any]] = {
-            "lost": self._lost,
-            "checkpoint": self._insert("checkpoint", 2),
-            "trust": self._insert("trust", 3),
-            "distrusted": self._insert("distrust", 2),
-            "device": self._insert("device", 3),
-            "mailbox": self._mailbox,
-            "subscribed": self._subscribed,
-            "gone": self._insert("tombstone", 2),
-            "message": self._message,
-        }
-
-    def run(self, rows: Iterator[StateRow]) -> Iterator[list[bytes]]:
-        db = self.db
-        db.execute("CREATE TEMP TABLE IF NOT EXISTS stated (id BLOB PRIMARY KEY) WITHOUT ROWID")
-        before = _Before(db)
-        db.execute("UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', created = 0")
-        db.execute("UPDATE subscription SET fold = 0")
-        for table in ("trust", "distrust", "device", "tombstone", "checkpoint"):
-            db.execute(f"DELETE FROM {table}")
-        db.execute("DELETE FROM aside WHERE number NOT IN (SELECT number FROM kept WHERE offset = ?)", (ASIDE,))
-        lost = []
-        for kind, *columns in rows:
-            if kind in self._do:
-                self._do[kind](*columns)
-            if kind == "lost":
-                lost.append(columns[0])
-            if len(self.changed) >= BATCH:
-                yield self.changed
-                self.changed = []
-        for gap in seen.lost(db):
-            if gap.first not in lost:
-                db.execute("DELETE FROM lost WHERE number = ?", (gap.first,))
-        self._check_nothing_vanishes(before)
-        self.changed += self._expunged()
-        db.execute("DELETE FROM stated")
-        checkpoint.forget_records(db)
-        yield self.changed
-
-    def _insert(self, table: str, columns: int) -> Callable[..., Any]:
-        statement = f"INSERT OR REPLACE INTO {table} VALUES (?{', ?' * (columns - 1)})"
-        return lambda *row: self.db.execute(statement, row)
-
-    def _lost(self, first: int, last: int) -> None:
-        self.db.execute("INSERT OR IGNORE INTO lost VALUES (?, ?, ?)", (first, last, self.now))
-
-    def _mailbox(self, mailbox_id: bytes, name: str | None, use: str, other: bytes | None) -> None:
-        same_as = schema.mailbox(self.db, other) if other else None
-        row = (name, use, same_as, schema.mailbox(self.db, mailbox_id))
-        update = "UPDATE mailbox SET fold_name = ?, fold_use = ?, fold_same_as = ?, created = 1 WHERE key = ?"
-        self.db.execute(update, row)
-
-    def _subscribed(self, name: str) -> None:
-        self.db.execute("INSERT INTO subscription VALUES (?, 1, 0) ON CONFLICT DO UPDATE SET fold = 1", (name,))
-
-    def _message(self, message_id: bytes, mailbox_id: bytes, flags: str, date: int, number: int, offset: int) -> None:
-        """Put a message where it is stated to be."""
-        db = self.db
-        (key,) = db.execute("SELECT content FROM kept WHERE number = ? AND offset = ?", (number, offset)).fetchone()
-        if key is None:
-            return  # its record is lost
-        db.execute("INSERT INTO stated VALUES (?)", (message_id,))
-        stated = (key, date, schema.mailbox(db, mailbox_id), flags)
-        query = "SELECT content, date, fold_mailbox, fold_flags FROM message WHERE id = ?"
-        found = db.execute(query, (message_id,)).fetchone()
-        if found == stated:
-            return
-        if found:
-            update = "UPDATE message SET content = ?, date = ?, fold_mailbox = ?, fold_flags = ? WHERE id = ?"
-            db.execute(update, (*stated, message_id))
-        else:
-            insert = "INSERT INTO message (content, date, fold_mailbox, fold_flags, id) VALUES (?, ?, ?, ?, ?)"
-            db.execute(insert, (*stated, message_id))
-        self.changed.append(message_id)
-
-    def _check_nothing_vanishes(self, before: "_Before") -> None:
-        """Raise Contradiction when the state lacks what has been seen, and no command can have taken it away.
-
-        A message needs a tombstone that is newer than our cursor, and a trust
-        a distrust; a mailbox is never forgotten. If the log has forgotten
-        tombstones that are newer than our cursor, this cannot be known.
-        """
-        created = {one for (one,) in self.db.execute("SELECT id FROM mailbox WHERE created")}
-        if before.mailboxes - created:
-            raise Contradiction(f"{self.name} does not know of a mailbox that has been seen")
-        if self.cursor < forgotten(self.db):
-            return
-        known = "SELECT key FROM trust UNION SELECT key FROM distrust WHERE number > ?"
-        if before.trusted - {one for (one,) in self.db.execute(known, (self.cursor,))}:
-            raise Contradiction(f"{self.name} does not know of a trust that has been seen")
-        query = (
-            "SELECT count(*) FROM message WHERE fold_mailbox NOTNULL AND id NOT IN (SELECT id FROM stated)"
-            " AND id NOT IN (SELECT id FROM tombstone WHERE number > ?)"
-        )
-        (count,) = self.db.execute(query, (self.cursor,)).fetchone()
-        if count:
-            messages = f"{count:,} message{'s' * (count > 1)}"
-            raise Contradiction(f"{self.name} does not know of {messages} that this machine has")
-
-    def _expunged(self) -> list[bytes]:
-        """Take away the messages that the state does not have; return their ids."""
-        query = "SELECT id FROM message WHERE fold_mailbox NOTNULL AND id NOT IN (SELECT id FROM stated)"
-        ids = [message_id for (message_id,) in self.db.execute(query)]
-        clear = "UPDATE message SET fold_mailbox = NULL, fold_flags = NULL WHERE id = ?"
-        self.db.executemany(clear, [(message_id,) for message_id in ids])
-        return ids
-
-
-class _Before:
-    """The mailboxes and the trust of the fold that is replaced."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.mailboxes = {one for (one,) in db.execute("SELECT id FROM mailbox WHERE created")}
-        self.trusted = {one for (one,) in db.execute("SELECT key FROM trust")}
