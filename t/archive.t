@@ -153,4 +153,6 @@ on laptop cspool-sync
 expect "an export that is imported again" 0 '*' '*' on laptop pipe "$seal --maildir='$HOME/exported' | cspool-append"
 expect "what was expunged is said to stay so" 65 '' '*a message that has been expunged does not come back*' on laptop cspool-sync
 is "$(on laptop count_messages)" $((before - 1)) "and stays so"
+ok "the user's own key is no host that is not trusted" on laptop pipe '! cspool-status | grep "not trusted"'
+ok "nor listed as one" on laptop pipe '! cspool-trust --list | grep untrusted'
 done_testing

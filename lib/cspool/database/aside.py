@@ -57,9 +57,9 @@ def kinds(db: sqlite3.Connection, after: int = 0) -> list[Kind]:
 
 
 def untrusted(db: sqlite3.Connection) -> dict[bytes, int]:
-    """Return how many records are set aside of each key that is not trusted, by Ed25519 key."""
+    """Return how many records are set aside of each key that is neither trusted nor the user's, by Ed25519 key."""
     query = (
-        "SELECT sender, count(*) FROM aside WHERE sender NOTNULL"
+        "SELECT sender, count(*) FROM aside WHERE sender NOTNULL AND sender IS NOT (SELECT user FROM cursor)"
         " AND sender NOT IN (SELECT key FROM trust) GROUP BY sender"
     )
     return dict(db.execute(query).fetchall())

@@ -165,13 +165,13 @@ class HttpConnection(BaseHTTPRequestHandler):
         return True  # not yet: _records asks for the body once it is wanted
 
     def do_GET(self) -> None:
-        with self._refusals(), self._allowed("fetch") as (directory, name):
+        with self._refusals(), self._share(*self._allowed("fetch")) as (directory, name):
             self._send_file(directory, name)
 
     do_HEAD = do_GET
 
     def do_POST(self) -> None:
-        with self._refusals(), self._allowed("append") as (directory, _):
+        with self._refusals(), self._share(*self._allowed("append")) as (directory, _):
             self._append(directory)
 
     @contextmanager
@@ -182,9 +182,8 @@ class HttpConnection(BaseHTTPRequestHandler):
         except Refusal as refusal:
             self._answer(refusal.status, f"{refusal}\n".encode(), refusal.headers)
 
-    @contextmanager
-    def _allowed(self, right: str) -> Iterator[tuple[str, str]]:
-        """Yield the directory of the spool and the name of the file in it ("" for none). Raises Refusal."""
+    def _allowed(self, right: str) -> tuple[str, str, bytes]:
+        """Return the name of the spool, that of the file in it ("" for none), and the token. Raises Refusal."""
         path = NAME.fullmatch(self.path if self.path.endswith("/") or right == "fetch" else self.path + "/")
         kind, _, coded = self.headers.get("Authorization", "").partition(" ")
         try:
@@ -203,17 +202,21 @@ class HttpConnection(BaseHTTPRequestHandler):
         assert path
         if bool(path[2]) != (right == "fetch"):
             raise Refusal(404, "no such file")
-        if path[2] == "head" and self._wait():  # gives way when its place is wanted, and so counts for nothing
-            yield os.path.join(self.service.root, path[1]), path[2]
-            return
-        # Only a token that is known comes this far, so there are no more semaphores than tokens.
-        free = self.service.tokens.in_use.setdefault((path[1], token), threading.Semaphore(self.service.token_max()))
-        if not free.acquire(blocking=False):
+        return path[1], path[2] or "", token
+
+    @contextmanager
+    def _share(self, spool: str, name: str, token: bytes) -> Iterator[tuple[str, str]]:
+        """Yield the directory of the spool and `name`, within the share of a token that is known. Raises Refusal."""
+        free = self.service.tokens.in_use.setdefault((spool, token), threading.Semaphore(self.service.token_max()))
+        # A request that waits gives way when its place is wanted, and so counts for nothing.
+        counts = not (name == "head" and self._wait())
+        if counts and not free.acquire(blocking=False):
             raise Refusal(503, "too many requests with this token at a time", Retry_After="10")
         try:
-            yield os.path.join(self.service.root, path[1]), path[2] or ""
+            yield os.path.join(self.service.root, spool), name
         finally:
-            free.release()
+            if counts:
+                free.release()
 
     # Answers
 
