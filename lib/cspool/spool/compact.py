@@ -2,8 +2,8 @@
 
 A checkpoint comes with a keep list: the numbers of the records that its state
 needs. The checkpoint is appended. Then each earlier segment with enough garbage
-is written anew with the records that are kept; their numbers and octets do not
-change. Each of these steps ends when `head` is renamed. So a process that is
+is written anew with the records that are kept, as they are, and the hashes of
+the others. Each of these steps ends when `head` is renamed. So a process that is
 killed leaves a whole spool, and a run with the same or the next checkpoint does
 the rest.
 """

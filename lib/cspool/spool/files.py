@@ -115,7 +115,7 @@ class Segment(NamedTuple):
 
     @property
     def first(self) -> int:
-        """The number at which it begins; after compaction its first frame may have a higher one."""
+        """The number of its first record, which may have been dropped since: its hash is there."""
         return int(self.name.split(".")[0])
 
     def line(self) -> str:

@@ -2,8 +2,8 @@
 
 A frame is whole if its checksum is right and its number is an expected one;
 fsck.py also checks the chain. After a damaged frame, reading goes on where its
-length says, or else at the next octets that are a whole frame. Offsets are in
-octets from the start of the file.
+length says, or else at the first run of whole frames that is believed. Offsets
+are in octets from the start of the file.
 """
 
 import mmap
