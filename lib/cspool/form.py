@@ -7,18 +7,19 @@ ValueError, TypeError or DataError for a value that is not allowed.
 import json
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from .errors import DataError
 
 Check = Callable[[Any], Any]
 
 
-class Optional(NamedTuple):
+class Optional:
     """A field that may be missing, and its value then."""
 
-    check: Check
-    default: Any
+    def __init__(self, check: Check, default: Any) -> None:  # a NamedTuple would take longer to import
+        self.check = check
+        self.default = default
 
 
 NAME_MAX = 1000  # octets of a mailbox name; characters of other texts

@@ -6,7 +6,7 @@ the whole stream is read before anything is done with its records.
 
 import hashlib
 from collections.abc import Iterator
-from typing import IO, NamedTuple
+from typing import IO
 
 from .. import frame
 from ..errors import DataError, Failure
@@ -15,11 +15,12 @@ IN_MEMORY = 16 << 20  # octets
 OVERHEAD = 128  # octets of memory that a record takes beside its own
 
 
-class Room(NamedTuple):
+class Room:
     """How many octets of frames may come, and the error for a stream that brings more."""
 
-    size: int
-    refusal: Failure
+    def __init__(self, size: int, refusal: Failure) -> None:  # a NamedTuple would take longer to import
+        self.size = size
+        self.refusal = refusal
 
 
 class Digesting:
