@@ -11,6 +11,12 @@ expect "for cron" 0 '' '' cspool-fsck --quiet "$spool"
 expect "repair of what is sound" 0 "$spool: sound, *" '' cspool-fsck --repair "$spool"
 expect "no directory" 66 '' 'cspool-fsck: none: no such directory' cspool-fsck none
 mkdir empty
+ln -s . again
+expect "one directory by two names" 0 "., again: all of 400 appends are there, and were seen at once" '' cspool-fsck --shared . again
+expect "two directories" 65 '' 'cspool-fsck: empty: what is made in . is not seen here: not the same directory' \
+	cspool-fsck --shared . empty
+expect "one that is missing" 66 '' 'cspool-fsck: none: no such directory' cspool-fsck --shared . none
+is "$(echo cspool-shared.*)" "cspool-shared.*" "nothing is left of the trial"
 expect "no spool" 65 '' 'cspool-fsck: empty: no spool here, *' cspool-fsck empty
 expect "nor for repair" 65 '' 'cspool-fsck: empty: no spool here, *' cspool-fsck --repair empty
 
