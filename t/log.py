@@ -4,7 +4,7 @@ from collections import Counter
 from contextlib import suppress
 
 from cspool import frame, keys, record
-from cspool.database import checkpoint, outbox, schema, seen, view
+from cspool.database import checkpoint, digest, outbox, schema, seen, view
 from cspool.database.replay import Replay
 from cspool.errors import TryAgain
 from cspool.frame import Frame
@@ -20,7 +20,7 @@ class Log:
 
     def __init__(self):
         self.records, self.bodies, self.chains = [], [], [frame.first_chain(SPOOL)]
-        self.stated = self.checkpoint_end = 0
+        self.stated = self.checkpoint_first = self.checkpoint_end = 0
         self.hashes = {}  # of records, from when they were dropped
         self.kept = []  # numbers up to `stated` of the records that have not been dropped
 
@@ -30,9 +30,10 @@ class Log:
         self.bodies.append((sender, body))
         self.chains.append(frame.next_chain(self.chains[-1], len(self.records), sealed))
 
-    def compact(self, bodies, kept):
+    def compact(self, bodies, kept, stated=None):
         """Append a checkpoint and drop what it does not keep. Readers with an older head still find those records."""
-        self.stated, self.kept = len(self.records), kept
+        self.stated, self.kept = len(self.records) if stated is None else stated, kept
+        self.checkpoint_first = len(self.records) + 1
         for body in bodies:
             self.append(body, ALICE)
         self.checkpoint_end = len(self.records)
@@ -41,7 +42,8 @@ class Log:
         return self.hashes.setdefault(number, frame.record_hash(self.records[number - 1]))
 
     def head(self, end):
-        covered = (self.stated, self.checkpoint_end) if self.checkpoint_end <= end else (0, 0)
+        covered = (self.stated, self.checkpoint_first, self.checkpoint_end)
+        covered = covered if self.checkpoint_end <= end else (0, 0, 0)
         return Head(SPOOL, end + 1, self.chains[end], 1, "-", 0, 0, bytes(32), *covered)
 
     def frame(self, number):
@@ -64,9 +66,9 @@ class Log:
         head = self.head(end)
         yield Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text())
         if after < head.stated:
-            yield from map(self.frame, range(head.stated + 1, head.checkpoint_end + 1))
+            yield from map(self.frame, range(head.checkpoint_first, head.checkpoint_end + 1))
             yield from self.compacted(after)
-            after = head.checkpoint_end
+            after = head.stated
         yield from map(self.frame, range(after + 1, end + 1))
 
 
@@ -136,6 +138,13 @@ class Device:
         """Return mailbox, UID, flags and MODSEQ of each message, by id, as a client sees them."""
         rows = self.db.execute("SELECT id, mailbox, uid, flags, modseq FROM message WHERE mailbox IS NOT NULL")
         return {message_id: row for message_id, *row in rows}
+
+
+def state_of(db):
+    """Return the text of the fold; its digest is the one that has been kept."""
+    rows = list(digest.state(db))
+    assert digest.of(rows) == seen.cursor(db).digest
+    return b"".join(row + b"\n" for row in rows)
 
 
 def read(reader, log, end=None):

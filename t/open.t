@@ -33,8 +33,8 @@ on laptop pipe "cspool-checkpoint | cspool-compact '$HOME/compacted'"
 expect "a log that has been compacted" 0 '*' '' on laptop pipe "cspool-fetch --after=0 '$HOME/compacted' | cspool-open"
 cspool-mkspool "$HOME/copy"
 on laptop pipe "cspool-fetch --after=0 '$HOME/compacted' | cspool-append '$HOME/copy'"
-is "$(cspool-fetch --after=0 "$HOME/copy" | on laptop cspool-open | field command command | sort | uniq -c | tr -s '\n ' ' ')" " 1 checkpoint 1 checkpoint-part 2 deliver " \
-	"gives its records to another log, and no hashes"
+is "$(cspool-fetch --after=0 "$HOME/copy" | on laptop cspool-open | field command command | sort | uniq -c | tr -s '\n ' ' ')" " 2 checkpoint 2 checkpoint-part 2 deliver " \
+	"gives its records to another log, the checkpoint twice, and no hashes"
 
 # And back.
 expect "sealed again" 0 '' '' on laptop pipe "cspool-seal --commands --to='$HOME/laptop/key.pub' <lines >stream"

@@ -17,7 +17,7 @@ from nacl import bindings as sodium
 from nacl.exceptions import CryptoError
 
 HEAD, KEEP, HASHES, LAST_NUMBER = 2**64 - 1, 2**64 - 2, 2**63, 2**63 - 3
-RECORD_MAX, PART_MAX, LINE_MAX = 2**26, 2**22, 65536
+RECORD_MAX, LINE_MAX = 2**26, 65536
 BODY_MAX = {"user": 75497472, "host": 67174400}
 DAYS30 = 30 * 86400
 ZERO, INBOX = bytes(32), bytes(16)
@@ -47,6 +47,12 @@ def must(true: object, why: str, status: int = 0) -> None:
 
 def h256(octets: bytes) -> bytes:
     return blake2b(octets, digest_size=32).digest()
+
+
+def digest(state: bytes) -> str:
+    """The digest of a state, in hex: the sum of the hashes of its lines."""
+    hashes = (int.from_bytes(h256(line), "little") for line in state.split(b"\n")[:-1])
+    return (sum(hashes) % 2**256).to_bytes(32, "little").hex()
 
 
 def make_id(person: bytes, octets: bytes) -> bytes:
@@ -91,8 +97,8 @@ class Frame:
         hashes = self.first != self.number
         digests = [self.record[i : i + 32] for i in range(0, len(self.record), 32)]
         chain = self.chain
-        for number, digest in enumerate(digests if hashes else [h256(self.record)], self.first):
-            before, chain = chain, h256(chain + struct.pack(">Q", number) + digest)
+        for number, one in enumerate(digests if hashes else [h256(self.record)], self.first):
+            before, chain = chain, h256(chain + struct.pack(">Q", number) + one)
             yield number, before, chain, None if hashes else self.record
 
 
@@ -117,7 +123,7 @@ def parse_stream(octets: bytes) -> list[Frame]:
 
 NUM, HEX = r"(0|[1-9][0-9]{0,18})", r"([0-9a-f]{64})"
 HEAD_FORM = re.compile(
-    rf"cspool-head 1\nspool ([0-9a-f]{{32}})\nnext {NUM}\nchain {HEX}\nfirst {NUM}\ncheckpoint {NUM} {NUM}\n"
+    rf"cspool-head 2\nspool ([0-9a-f]{{32}})\nnext {NUM}\nchain {HEX}\nfirst {NUM}\ncheckpoint {NUM} {NUM} {NUM}\n"
     rf"segment ([^ \n]+) {NUM}\nsegments {NUM} {HEX}\n".encode()
 )
 
@@ -128,8 +134,8 @@ class Head:
         must(frame.number == HEAD and frame.chain == ZERO and m, "no head", 65)
         assert m
         self.spool, self.chain = bytes.fromhex(m[1].decode()), bytes.fromhex(m[3].decode())
-        self.next, self.first, self.stated, self.last = (int(m[i]) for i in (2, 4, 5, 6))
-        checkpoint = self.stated + 1 < self.last < self.next or self.stated == self.last == 0
+        self.next, self.first, self.stated, self.begin, self.last = (int(m[i]) for i in (2, 4, 5, 6, 7))
+        checkpoint = self.stated < self.begin < self.last < self.next or self.stated == self.begin == self.last == 0
         must(1 <= self.first <= self.next and checkpoint, "the head is wrong", 65)
 
 
@@ -171,7 +177,7 @@ is_id, is_hash = matches("[0-9a-f]{32}"), matches("[0-9a-f]{64}")
 is_flags = is_list(matches(r"\\(Seen|Answered|Flagged|Deleted|Draft)|[!#$&'+-\[^-z|}~]{1,100}"))
 TYPES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("spool", "device", "nonce", "mailbox"), is_id),
-    **dict.fromkeys(("previous", "chain", "key", "sign", "box"), is_hash),
+    **dict.fromkeys(("previous", "chain", "digest", "key", "sign", "box"), is_hash),
     **dict.fromkeys(("counter", "number"), is_number),
     **dict.fromkeys(("date", "sealed"), is_date),
     "size": lambda value: is_number(value) and value >= 1,
@@ -186,9 +192,9 @@ TYPES: dict[str, Callable[[Any], bool]] = {
 }
 COMMANDS = {
     "deliver": "date sealed? mailbox? flags?",
-    "change": "spool device counter previous number chain changes",
+    "change": "spool device counter previous number chain digest? changes",
     "checkpoint-part": "spool",
-    "checkpoint": "spool number chain date parts",
+    "checkpoint": "spool number chain digest date parts",
 }
 CHANGES = {
     "add-flags": "flags ids",
@@ -308,7 +314,7 @@ class Mailbox:
 class Fold:
     user: bytes
     lost: list[list[int]] = field(default_factory=list)
-    checkpoints: dict[int, int] = field(default_factory=dict)
+    checkpoints: dict[int, tuple[int, int]] = field(default_factory=dict)
     trust: dict[bytes, tuple[str, int]] = field(default_factory=dict)
     distrusted: dict[bytes, int] = field(default_factory=dict)
     devices: dict[bytes, tuple[int, str]] = field(default_factory=dict)
@@ -321,7 +327,7 @@ class Fold:
     def state(self) -> bytes:
         rows: list[list[Any]] = [["user", self.user.hex()]]
         rows += [["lost", *run] for run in sorted(self.lost)]
-        rows += [["checkpoint", *row] for row in sorted(self.checkpoints.items())]
+        rows += [["checkpoint", number, *row] for number, row in sorted(self.checkpoints.items())]
         rows += [["trust", key.hex(), *row] for key, row in sorted(self.trust.items())]
         rows += [["distrusted", key.hex(), number] for key, number in sorted(self.distrusted.items())]
         rows += [["device", id.hex(), *row] for id, row in sorted(self.devices.items())]
@@ -347,14 +353,14 @@ class Fold:
                         fold.user = un(first)
                     case "lost", [last]:
                         fold.lost.append([first, last])
-                    case "checkpoint", [date]:
-                        fold.checkpoints[first] = date
+                    case "checkpoint", [stated, date]:
+                        fold.checkpoints[first] = (stated, date)
                     case "trust", [comment, number]:
                         fold.trust[un(first)] = (comment, number)
                     case "distrusted", [number]:
                         fold.distrusted[un(first)] = number
-                    case "device", [counter, digest]:
-                        fold.devices[un(first)] = (counter, digest)
+                    case "device", [counter, last]:
+                        fold.devices[un(first)] = (counter, last)
                     case "mailbox", [name, use, other]:
                         fold.mailboxes[un(first)] = Mailbox(name, use, None if other is None else un(other))
                     case "subscribed", []:
@@ -409,19 +415,28 @@ class Fold:
         self.lost.append([first, last])
         self.devices = {id: (counter, "") for id, (counter, _) in self.devices.items()}
 
-    def checkpoint(self, number: int, date: int) -> None:
+    def checkpoint(self, number: int, stated: int, date: int) -> None:
         """Note a checkpoint, and forget what it lets the fold forget."""
-        self.checkpoints[number] = date
+        self.checkpoints[number] = (stated, date)
         pivot = self.forgotten()
-        self.gone = {id: n for id, n in self.gone.items() if n >= pivot}
-        self.distrusted = {key: n for key, n in self.distrusted.items() if n >= pivot}
+        self.gone = {id: n for id, n in self.gone.items() if n > pivot}
+        self.distrusted = {key: n for key, n in self.distrusted.items() if n > pivot}
         needed = {max((n for n in self.checkpoints if n < one), default=0) for one in self.aside}
-        self.checkpoints = {n: d for n, d in self.checkpoints.items() if n >= pivot or n in needed}
+        self.checkpoints = {n: row for n, row in self.checkpoints.items() if n > pivot or n in needed}
+
+    def last_checkpoint(self, below: int = LAST_NUMBER) -> tuple[int, int]:
+        """Up to where the last checkpoint before a record states the log, and its date."""
+        return self.checkpoints.get(max((n for n in self.checkpoints if n < below), default=0), (0, 0))
 
     def forgotten(self) -> int:
-        """Tombstones below this number leave the fold with the last checkpoint."""
-        last = self.checkpoints.get(max(self.checkpoints, default=0), 0)
-        return max((n for n, d in self.checkpoints.items() if d + DAYS30 <= last), default=0)
+        """Tombstones up to this number leave the fold with the last checkpoint."""
+        _, last = self.last_checkpoint()
+        return max((stated for stated, date in self.checkpoints.values() if date + DAYS30 <= last), default=0)
+
+    def lossy(self, number: int) -> bool:
+        """Whether records up to this one are lost that the last checkpoint there does not state."""
+        stated, _ = self.last_checkpoint(number + 1)
+        return any(stated < last <= number for _, last in self.lost)
 
     def change(self, number: int, c: dict[str, Any], octets: bytes, place: int) -> None:
         """Do a small change, but for trust and user-key."""
@@ -531,8 +546,9 @@ class Reader:
         self.spool = b""
         self.cursor = 0
         self.chains: dict[int, bytes] = {}
+        self.digests: dict[int, str] = {}
         self.records: dict[int, bytes] = {}
-        self.parts: list[str] = []
+        self.parts: list[tuple[str, bytes]] = []
         self.missing: list[tuple[int, int]] = []
 
     @property
@@ -567,16 +583,21 @@ class Reader:
         if not self.spool:
             self.spool = head.spool
             self.chains[0] = h256(b"cspool chain 1\0" + head.spool)
+            self.digests[0] = digest(self.state())
         must(head.spool == self.spool, "another spool", 76)
         if self.cursor < head.stated:
-            count = head.last - head.stated
+            count = head.last - head.begin + 1
             self.load(head, frames[:count], [f for f in frames[count:] if f.first <= head.stated])
             frames = [f for f in frames[count:] if f.first > head.stated]
+        elif self.cursor + 1 < head.begin:
+            for number in range(head.begin, head.last + 1):  # they come again in their place
+                frames = frames[1:] if frames and frames[0].number == number else frames
         for number, record in self.follow(frames, head.first, self.chains, self.cursor, self.lose):
             must(record is not None, f"record {number} was dropped", 76)
             assert record is not None
             self.apply(number, record)
             self.cursor = number
+            self.digests[number] = digest(self.state())
         if self.cursor < head.next - 1:
             must(head.next <= head.first, "records are missing at the end", 76)
             self.lose(self.cursor + 1, head.next - 1)
@@ -587,6 +608,7 @@ class Reader:
         self.fold.lose(first, last)
         self.missing.append((first, last))
         self.parts, self.cursor = [], last
+        self.digests[last] = digest(self.state())
 
     def follow(
         self, frames: list[Frame], first: int, chains: dict[int, bytes], at: int, lose: Callable[[int, int], None]
@@ -639,7 +661,7 @@ class Reader:
                 case "change":
                     self.change(number, body, value, octets)
                 case "checkpoint-part":
-                    self.parts = [*parts, h256(body).hex()]
+                    self.parts = [*parts, (h256(body).hex(), octets)]
                 case "checkpoint":
                     self.checkpoint(number, value, parts)
         except Aside as why:
@@ -654,7 +676,7 @@ class Reader:
         if fold.knows(id):
             must(role != "user" or id not in fold.gone, "its message is expunged")
             return
-        last = fold.checkpoints.get(max((n for n in fold.checkpoints if n < number), default=0), 0)
+        _, last = fold.last_checkpoint(number)
         must("sealed" not in value or value["sealed"] + DAYS30 > last, "sealed too long ago")
         mailbox = fold.named(name)
         if mailbox is None:
@@ -669,6 +691,8 @@ class Reader:
         fold, author, device = self.fold, value["number"], bytes.fromhex(value["device"])
         same = author < number and self.chains.get(author, bytes.fromhex(value["chain"])).hex() == value["chain"]
         must(same, "the author has seen another log", 76)
+        if not fold.lossy(author) and "digest" in value:
+            must(self.digests.get(author, value["digest"]) == value["digest"], "the author has another fold", 76)
         counter, previous = fold.devices.get(device, (0, "" if fold.lost else ZERO.hex()))
         if value["counter"] <= counter:
             return
@@ -705,31 +729,25 @@ class Reader:
 
     # Checkpoints
 
-    def part_hashes(self, state: bytes) -> list[str]:
-        parts: list[bytes] = []
-        for line in re.findall(rb".*\n", state):
-            if not parts or len(parts[-1]) + len(line) > PART_MAX:
-                parts.append(b"")
-            parts[-1] += line
-        first = dump({"command": "checkpoint-part", "spool": self.spool.hex()}).encode() + b"\n"
-        return [h256(first + part).hex() for part in parts]
-
-    def checkpoint(self, number: int, value: dict[str, Any], parts: list[str]) -> None:
-        count = number - 1 - value["number"]
-        must(0 < count == len(value["parts"]) and parts[-count:] == value["parts"], "not its parts")
-        chain = self.chains.get(value["number"])
+    def checkpoint(self, number: int, value: dict[str, Any], parts: list[tuple[str, bytes]]) -> None:
+        stated, count = value["number"], len(value["parts"])
+        must(count > 0 and [h for h, _ in parts[-count:]] == value["parts"], "not its parts")
+        must(self.fold.last_checkpoint()[0] < stated < number - count, "not where a checkpoint may stand")
+        must(number - stated <= 65536, "too late")
+        chain = self.chains.get(stated)
         must(chain and chain.hex() == value["chain"], "a checkpoint with another chain", 76)
-        must(self.part_hashes(self.state()) == value["parts"], "a checkpoint with another state", 76)
-        self.fold.checkpoint(number, value["date"])
+        found = {digest(b"".join(octets for _, octets in parts[-count:])), self.digests.get(stated)}
+        must(found == {value["digest"]}, "a checkpoint with another state", 76)
+        self.fold.checkpoint(number, stated, value["date"])
 
     def load(self, head: Head, frames: list[Frame], before: list[Frame]) -> None:
         """Replace the fold by the state of a checkpoint."""
-        numbers = list(range(head.stated + 1, head.last + 1))
+        numbers = list(range(head.begin, head.last + 1))
         must([f.number for f in frames] == numbers, "the checkpoint is not whole", 65)
         missing: list[tuple[int, int]] = []
         chains, records = dict(self.chains), dict(self.records)
         lose = lambda first, last: missing.append((first, last))  # noqa: E731
-        for number, record in self.follow(before + frames, head.first, chains, self.cursor, lose):
+        for number, record in self.follow(before, head.first, chains, self.cursor, lose):
             if record is not None:
                 records[number] = record
         state, hashes, value, sender = b"", [], {}, b""
@@ -752,8 +770,13 @@ class Reader:
         ring = [key.sign for key in self.keys]
         must(fold.user == sender and sender in ring, "the checkpoint is not the user's", 76)
         must(ring.index(sender) <= ring.index(self.fold.user), "the checkpoint is of an older key", 76)
+        if head.stated not in chains:
+            must(head.stated < head.first, "records are missing before the checkpoint", 76)
+            missing.append((max(n for n in chains if n < head.stated) + 1, head.stated))
+            chains[head.stated] = bytes.fromhex(value["chain"])
         right = value["number"] == head.stated and value["chain"] == chains[head.stated].hex()
-        must(right and value["parts"] == hashes[:-1] == self.part_hashes(state), "another checkpoint", 76)
+        must(right and value["parts"] == hashes[:-1], "another checkpoint", 76)
+        must(value["digest"] == digest(state), "the checkpoint has another digest", 65)
         self.compare(fold)
         must(records.keys() >= fold.aside.keys(), "a record that is set aside is missing", 76)
         opened: dict[int, dict[int, bytes]] = {}
@@ -763,18 +786,18 @@ class Reader:
                 opened[message.number] = self.contents(records[message.number])
             must(message.place in opened[message.number], "no message there", 76)
             message.octets = opened[message.number][message.place]
-        fold.checkpoint(head.last, value["date"])
-        self.fold, self.chains, self.records, self.cursor = fold, chains, records, head.last
+        self.fold, self.chains, self.records, self.cursor = fold, chains, records, head.stated
+        self.digests[head.stated] = digest(state)
         self.parts, self.missing = [], self.missing + missing
 
     def compare(self, fold: Fold) -> None:
         """Stop if the state of a checkpoint cannot come from the fold that the reader has."""
         old = self.fold
-        for id, (counter, digest) in old.devices.items():
+        for id, (counter, last) in old.devices.items():
             new = fold.devices.get(id, (-1, ""))
-            must(new[0] > counter or (new[0] == counter and digest in ("", new[1])), "the device went back", 76)
+            must(new[0] > counter or (new[0] == counter and last in ("", new[1])), "the device went back", 76)
         must(fold.mailboxes.keys() >= old.mailboxes.keys(), "a mailbox is missing", 76)
-        if fold.forgotten() <= self.cursor + 1:
+        if fold.forgotten() <= self.cursor:
             gone = all(fold.gone.get(id, 0) > self.cursor for id in old.messages.keys() - fold.messages.keys())
             must(gone and old.trust.keys() <= fold.trust.keys() | fold.distrusted.keys(), "a tombstone is missing", 76)
 

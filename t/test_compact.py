@@ -12,6 +12,7 @@ from cspool.spool import scan
 from cspool.spool.append import Spool, create
 from cspool.spool.batch import Records
 from cspool.spool.compact import Compaction, Keep
+from cspool.spool.files import CHECKPOINT_LATEST
 from hypothesis import given
 from hypothesis import strategies as st
 from test_fsck import OPERATIONS, damage, spans
@@ -96,14 +97,15 @@ def test_what_is_kept_is_there_and_no_more(data):
             stated = last
             head, found = read(path)
             assert (head.stated, head.checkpoint_end, head.first, head.next) == (last, last + 2, 1, last + 3)
-            assert found[:2] == [(last + 1, b"part" * 100), (last + 2, b"last")]
+            assert found[:2] == found[-2:] == [(last + 1, b"part" * 100), (last + 2, b"last")]
             assert found[2:] == sorted(found[2:]) and {number for number, _ in found[2:]} >= live
             assert all(octets == record(number) for number, octets in found[2:] if number in live)
-            needed = sum(48 + len(octets) for number, octets in found if number in live or number > last)
+            needed = sum(48 + len(octets) for number, octets in found[2:] if number in live or number > last)
             assert octets_of_log(path) <= needed * 1.06 + 200 * len(os.listdir(path))
             assert fsck(path) == os.EX_OK
             after = data.draw(st.integers(0, last))
-            assert read(path, after)[1] == found[:2] + [one for one in found[2:] if one[0] > after]
+            first = found[:2] if after < last else []
+            assert read(path, after)[1] == first + [one for one in found[2:] if one[0] > after]
             assert read(path, last)[1] == found[:2]
 
 
@@ -129,7 +131,7 @@ def test_what_is_dropped_stays_for_the_grace_period(path):
         os.utime(os.path.join(path, name), (0, os.stat(os.path.join(path, name)).st_mtime - 60))
     checkpoint.compact(100)
     assert not before & set(os.listdir(path))
-    assert [number for number, _ in read(path)[1]] == [31, 32, 5, 6]
+    assert [number for number, _ in read(path)[1]] == [31, 32, 5, 6, 31, 32]
 
 
 def test_a_reader_goes_on_in_segments_that_were_replaced(path):
@@ -235,10 +237,21 @@ def test_an_empty_segment(path):
 
 
 def test_one_that_the_log_has_overtaken_and_one_of_a_fork(path):
+    """One may be appended late, but not when machines can no longer know what the log had come to there."""
     late = Checkpoint(path, [1])
-    grow(path, 1)
-    with pytest.raises(TryAgain, match="has gone on"):
-        late.compact()
+    grow(path, 5)
+    late.compact()
+    head, found = read(path)
+    assert (head.stated, head.checkpoint_first, head.checkpoint_end, head.next) == (30, 36, 37, 38)
+    assert [number for number, _ in found] == [36, 37, 1, *range(31, 38)]
+    assert fsck(path) == os.EX_OK
+    too_late = Checkpoint(path, [1])
+    Spool(path).append([b"x"] * (CHECKPOINT_LATEST - 1))
+    with pytest.raises(TryAgain, match="has gone on too far"):
+        too_late.compact()
+
+
+def test_one_of_a_fork(path):
     fork = path + "2"
     shutil.copytree(path, fork)
     grow(fork, 1)

@@ -15,8 +15,8 @@ from cspool import command, keys, record
 from cspool.database import checkpoint, content, outbox, schema, seen
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
-from log import ALICE, HOST, Device, Log, read
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
+from log import ALICE, HOST, Device, Log, read, state_of
 from reader import Reader
 
 CONTENTS = "SELECT id, content FROM message WHERE fold_mailbox NOTNULL"
@@ -41,6 +41,7 @@ class Machines(RuleBasedStateMachine):
         self.reader = Reader([b"a" * 32])
         self.serial = self.nonces = 0
         self.clock = 1_000_000_000
+        self.late = None  # a checkpoint that has not been appended
         for device in self.devices:
             device.fetch(self.log)
         return multiple(*range(count))
@@ -194,6 +195,21 @@ class Machines(RuleBasedStateMachine):
         self.devices[device].fetch(self.log)
         assert self.devices[device].checkpoint(self.log)
 
+    @rule(device=machines)
+    def make_checkpoint(self, device):
+        """Make a checkpoint, which may be appended later."""
+        machine = self.devices[device]
+        stated = seen.cursor(machine.db).number
+        if stated:
+            bodies, kept = list(checkpoint.bodies(machine.db)), list(checkpoint.kept(machine.db))
+            self.late = (bodies, kept, stated)
+
+    @precondition(lambda self: self.late and self.late[2] > self.log.stated)
+    @rule()
+    def append_checkpoint(self):
+        """Append the checkpoint that was made last, wherever the log ends by now."""
+        self.log.compact(*self.late)
+
     @rule(device=machines, frames=st.integers(0, 10), commits=st.sets(st.integers(1, 10), max_size=3))
     def compact_and_die_while_loading(self, device, frames, commits):
         for maker in self.devices:
@@ -275,7 +291,7 @@ class Machines(RuleBasedStateMachine):
         for device in self.devices:
             device.fetch(self.log)
             assert not device.db.execute("SELECT 1 FROM outbox").fetchone()
-            assert b"".join(checkpoint.state(device.db)) == self.reader.state() == new.state()
+            assert state_of(device.db) == self.reader.state() == new.state()
             assert device.state() == device.state("fold_")
             assert device.mailboxes() == device.mailboxes("fold_")
             assert device.subscribed() == device.subscribed("fold")
@@ -340,6 +356,6 @@ def test_what_two_copies_of_a_home_issue_takes_effect_once(tmp_path):
     reader = Reader([b"a" * 32])
     read(reader, log)
     assert one.state() == two.state() == expected
-    assert b"".join(checkpoint.state(one.db)) == reader.state()
+    assert state_of(one.db) == reader.state()
     assert set(one.mailboxes().values()) == {"INBOX", "Old", "Work"}
     assert len(expected) == 2

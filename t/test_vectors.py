@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from cspool import command, frame, keys, record
-from cspool.database import aside, checkpoint, schema, seen
+from cspool.database import aside, checkpoint, digest, schema, seen
 from cspool.database.replay import Replay
 from cspool.errors import BadConfig, Contradiction, DataError, TooOld, TryAgain
 from cspool.spool.append import Spool
 from cspool.spool.compact import Keep
 from cspool.spool.files import Head
+from log import state_of
 from reader import Reader
 
 VECTORS = Path(__file__).resolve().parent / "vectors"
@@ -75,7 +76,7 @@ def test_commands(tmp_path, secret, path):
     for number, sealed in enumerate(records, 1):
         frames.append(frame.Frame(number, chain, sealed))
         chain = frame.next_chain(chain, number, sealed)
-    head = Head(spool, 3, chain, 1, "-", 0, 0, bytes(32), 0, 0)
+    head = Head(spool, 3, chain, 1, "-", 0, 0, bytes(32))
     db = schema.open_database(str(tmp_path / "mail.db"), create=True)
     try:
         Replay(db, [alice]).run(iter([frame.Frame(frame.HEAD_NUMBER, frame.UNCHAINED, head.text()), *frames]))
@@ -141,14 +142,17 @@ def test_checkpoint(secret, tmp_path):
         with schema.opened(str(tmp_path / name), create=True) as db:
             Replay(db, [secret("alice")]).run(frame.read(io.BytesIO(octets[name])))
             cursor = seen.cursor(db)
-            states[name] = b"".join(checkpoint.state(db)).splitlines()
+            states[name] = state_of(db).splitlines()
             if name == "log":
-                assert b"".join(checkpoint.state(db)) == octets["state"]
+                assert state_of(db) == octets["state"]
+                history = db.execute("SELECT number, digest FROM history ORDER BY number")
+                lines = "".join(f"{number} {one.hex()}\n" for number, one in history)
+                assert lines.encode() == octets["digests"]
                 assert Keep.of(cursor.spool, cursor.number, cursor.chain, checkpoint.kept(db)).text() == octets["keep"]
     rows = json.loads(b"[" + b",".join(states["log"]) + b"]")
-    assert {row[0] for row in rows} == set(checkpoint.QUERIES) - {"lost", "checkpoint"}
-    loaded = [line for line in states["fetched"] if not line.startswith(b'["checkpoint"')]
-    assert loaded == states["log"]
+    assert {row[0] for row in rows} == {rows.kind for rows in digest.ROWS} - {"lost", "checkpoint"}
+    more = [line.split(b",")[0] for line in states["fetched"] if line not in states["log"]]
+    assert set(states["log"]) <= set(states["fetched"]) and more == [b'["checkpoint"', b'["message"']
     keep, *records = frame.read(io.BytesIO(octets["stream"]))
     assert keep.number == frame.KEEP_NUMBER and keep.record == octets["keep"]
     bodies = [record.open_with([secret("alice")], one.record).body for one in records]
@@ -168,10 +172,12 @@ def test_ids():
 
 def test_the_second_reader():
     """It was written from the manual pages only."""
+    octets = {path.name: path.read_bytes() for path in (VECTORS / "checkpoint").iterdir()}
     reader, loaded = Reader([bytes(range(32))]), Reader([bytes(range(32))])
-    reader.read((VECTORS / "checkpoint/log").read_bytes())
-    assert reader.state() == (VECTORS / "checkpoint/state").read_bytes()
-    loaded.read((VECTORS / "checkpoint/fetched").read_bytes())
-    assert loaded.messages == reader.messages
-    reader.read((VECTORS / "checkpoint/fetched").read_bytes())
+    reader.read(octets["log"])
+    assert reader.state() == octets["state"]
+    assert "".join(f"{number} {one}\n" for number, one in sorted(reader.digests.items())).encode() == octets["digests"]
+    loaded.read(octets["fetched"])
+    assert loaded.messages.items() >= reader.messages.items() and len(loaded.messages) == len(reader.messages) + 1
+    reader.read(octets["fetched"])
     assert loaded.state() == reader.state()

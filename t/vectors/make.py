@@ -15,7 +15,7 @@ here = Path(__file__).resolve().parent
 sys.path.insert(0, str(here.parent.parent / "lib"))
 
 from cspool import command, frame, keys, record
-from cspool.database import checkpoint, outbox, schema, seen, view
+from cspool.database import checkpoint, digest, outbox, schema, seen, view
 from cspool.database.replay import Replay
 from cspool.spool import append
 from cspool.spool.batch import Records
@@ -62,6 +62,7 @@ def make_records() -> None:
             "previous": "00" * 32,
             "number": 1,
             "chain": "cc" * 32,
+            "digest": "dd" * 32,
             "changes": [
                 {"do": "add-flags", "flags": ["\\Seen", "$Forwarded"], "ids": "1d" * 16 + "2d" * 16},
                 {"do": "append", "mailbox": "00" * 16, "flags": [], "date": 1795507200, "size": len(MESSAGE),
@@ -113,7 +114,19 @@ def make_commands() -> None:
     def append(size: int, flags: str = "") -> str:
         return f'{{"do":"append","mailbox":"{inbox}","flags":[{flags}],"date":1,"size":{size},"nonce":"{nonce}"}}'
 
+    beginning = digest.of(
+        [
+            digest.row("user", user.sign),
+            digest.row("mailbox", bytes(16), "INBOX", "", None),
+            digest.row("subscribed", "INBOX"),
+        ]
+    ).hex()
+
+    def with_digest(value: str) -> bytes:
+        return change().replace(b',"changes"', f',"digest":{value},"changes"'.encode())
+
     taken = {
+        "change-digest": with_digest(f'"{beginning}"'),
         "deliver": deliver(',"date":1'),
         "deliver-sealed": deliver(',"date":1,"sealed":253402128000'),
         "deliver-last-date": deliver(',"date":253402128000'),
@@ -183,6 +196,8 @@ def make_commands() -> None:
         "use-none": change(f'{{"do":"create","name":"Old","nonce":"{nonce}","use":""}}'),
         "trust-no-comment": change(f'{{"do":"trust","key":"{key}"}}'),
         "user-key-two-keys": change(f'{{"do":"user-key","sign":"{user.sign.hex()}","box":"{host.public.box.hex()}"}}'),
+        "digest-null": with_digest("null"),
+        "digest-short": with_digest(f'"{beginning[:-2]}"'),
         "one-of-two-wrong": change('{"do":"subscribe","name":"x"}', '{"do":"subscribe"}'),
         "counter-skipped": change().replace(b'"counter":1', b'"counter":2'),
         "other-previous": change().replace(b'"previous":"00', b'"previous":"01'),
@@ -192,6 +207,7 @@ def make_commands() -> None:
         "unknown-command": b'{"command":"future"}\n',
         "unknown-change": change('{"do":"future","x":[1]}'),
         "other-chain": change().replace(frame.first_chain(SPOOL).hex().encode(), b"00" * 32),
+        "other-digest": with_digest('"' + "00" * 32 + '"'),
         "number-of-the-future": change().replace(b'"number":0', b'"number":2'),
         "user-key-unknown": change(f'{{"do":"user-key","sign":"{key}","box":"{host.public.box.hex()}"}}'),
     }
@@ -278,13 +294,16 @@ def make_checkpoint() -> None:
         change({"do": "distrust", "key": stranger.public.sign.hex()})
         write("checkpoint/log", log())
         cursor = seen.cursor(db)
-        write("checkpoint/state", b"".join(checkpoint.state(db)))
+        write("checkpoint/state", b"".join(row + b"\n" for row in digest.state(db)))
+        history = db.execute("SELECT number, digest FROM history ORDER BY number")
+        write("checkpoint/digests", "".join(f"{number} {one.hex()}\n" for number, one in history).encode())
         assert cursor.spool and cursor.chain
         keep = Keep.of(cursor.spool, cursor.number, cursor.chain, checkpoint.kept(db))
         write("checkpoint/keep", keep.text())
         sealed = [frame.encode(record.seal(body, alice, alice.public)) for body in checkpoint.bodies(db)]
         stream = frame.encode_keep(keep.text()) + b"".join(sealed) + frame.encode_end(1 + len(sealed))
         write("checkpoint/stream", stream)
+        spool.append([record.seal(command.deliver(MESSAGE + b"late\r\n", 1795507200), host, alice.public)])
         Compaction(path, keep, Records(io.BytesIO(stream), with_keep=True), 0).run()
         write("checkpoint/fetched", log())
         db.close()

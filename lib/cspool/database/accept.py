@@ -125,7 +125,7 @@ def _apply(db: sqlite3.Connection, own: list[SecretKey], frames: Callable[[], It
         db.execute("ROLLBACK TO before")
         replay = _replay(db, own)
         replay.with_checkpoint = False
-        replay.run(_by_number(frames()))
+        replay.run(frames())
         return Without(replay.head.stated if replay.head else 0, str(damaged))
     return None
 
@@ -134,22 +134,6 @@ def _replay(db: sqlite3.Connection, own: list[SecretKey]) -> Replay:
     replay = Replay(db, own, transactions=_Whole(db), judge=_Lenient())
     replay.seen.load(own)
     return replay
-
-
-def _by_number(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """Yield the frames of a stream with those of its checkpoint, which come first, where their numbers belong."""
-    head, parts = None, []
-    for one in frames:
-        if one.number == frame.HEAD_NUMBER:
-            head = Head.parse(one.record, "standard input")
-        elif head and head.stated < one.number <= head.checkpoint_end:
-            parts.append(one)
-            continue
-        elif head and head.checkpoint_end < one.number < frame.DROPPED:
-            yield from parts
-            parts = []
-        yield one
-    yield from parts
 
 
 class _Whole(Transactions):
@@ -177,7 +161,7 @@ class _Whole(Transactions):
 class _Lenient(Judge):
     """The log counts, even where it contradicts itself or what has been seen."""
 
-    def checkpoint(self, found: Contradiction) -> None:
+    def state(self, found: Contradiction) -> None:
         pass
 
     def user_key(self, found: Contradiction) -> None:

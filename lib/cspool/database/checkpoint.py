@@ -1,7 +1,7 @@
 """Checkpoints: the fold as text, and the records that it needs. cspool-commands(5) is the definition.
 
-One fold has one text, octet for octet. So a reader who has replayed the log
-can compare its own text with that of a checkpoint.
+One fold has one text, octet for octet, and one digest (digest.py). So a reader
+who has replayed the log can tell whether a checkpoint states what it had come to.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from .. import command, form, frame
 from ..errors import DataError
 from ..form import integer
-from . import seen
+from . import digest, seen
 
 PART = 4 << 20  # octets of rows that go into one record
 
@@ -20,12 +20,11 @@ StateRow = list[Any]
 
 
 class StatePart(NamedTuple):
-    """A part of a checkpoint that has been read from the log; `rows` only while it is loaded."""
+    """A part of a checkpoint that has been read from the log."""
 
     number: int
     hash: bytes  # of its body
-    size: int  # octets of the record, as a frame
-    rows: bytes | None
+    digest: bytes  # of its rows
 
 
 class Sizes(NamedTuple):
@@ -39,57 +38,31 @@ class Sizes(NamedTuple):
         return self.log - self.needed
 
 
-# In this order; a row is its kind and these columns.
-QUERIES = {
-    "user": "SELECT user FROM cursor",
-    "lost": "SELECT number, last FROM lost ORDER BY number",
-    "checkpoint": "SELECT number, date FROM checkpoint ORDER BY number",
-    "trust": "SELECT key, comment, number FROM trust ORDER BY key",
-    "distrusted": "SELECT key, number FROM distrust ORDER BY key",
-    "device": "SELECT id, counter, hash FROM device ORDER BY id",
-    "mailbox": "SELECT one.id, one.fold_name, one.fold_use, other.id FROM mailbox AS one"
-    " LEFT JOIN mailbox AS other ON other.key = one.fold_same_as WHERE one.created ORDER BY one.id",
-    "subscribed": "SELECT name FROM subscription WHERE fold ORDER BY name",
-    "gone": "SELECT id, number FROM tombstone ORDER BY id",
-    "aside": "SELECT number FROM aside ORDER BY number",
-    "message": "SELECT message.id, mailbox.id, fold_flags, date, content.number, offset FROM message"
-    " JOIN content ON content.key = content JOIN mailbox ON mailbox.key = fold_mailbox"
-    " ORDER BY content.number, offset, message.id",
-}
-
-
 NEEDED = (
     "SELECT number FROM aside UNION SELECT content.number FROM content"
     " JOIN message ON message.content = content.key WHERE fold_mailbox NOTNULL"
 )
 
 
-def state(db: sqlite3.Connection) -> Iterator[bytes]:
-    """Yield the text of the fold, in the parts that go into records."""
-    lines: list[bytes] = []
+def _parts(db: sqlite3.Connection) -> Iterator[list[bytes]]:
+    """Yield the rows of each part that states the fold."""
+    rows: list[bytes] = []
     size = 0
-    for kind, query in QUERIES.items():
-        for row in db.execute(query):
-            values = [value.hex() if isinstance(value, bytes) else value for value in row]
-            line = form.line([kind, *values]) + b"\n"
-            if size + len(line) > PART:
-                yield b"".join(lines)
-                lines, size = [], 0
-            lines.append(line)
-            size += len(line)
-    yield b"".join(lines)
-
-
-def hashes(db: sqlite3.Connection, spool: bytes) -> list[bytes]:
-    """Return the hashes of the bodies of the parts that state our fold."""
-    return [command.body_hash(command.checkpoint_part(spool, rows)) for rows in state(db)]
+    for row in digest.state(db):
+        if size + len(row) + 1 > PART:
+            yield rows
+            rows, size = [], 0
+        rows.append(row)
+        size += len(row) + 1
+    yield rows
 
 
 def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
     """Yield the bodies of the records of a checkpoint at our cursor. The caller holds a transaction.
 
-    Raises DataError if it would not keep every record that holds a message:
-    a fault in cspool, which must not drop mail.
+    Raises DataError if it would not keep every record that holds a message,
+    or if the fold has not the digest that was kept of it: a fault in cspool,
+    which must not drop mail.
     """
     cursor = seen.cursor(db)
     assert cursor.spool is not None and cursor.chain is not None
@@ -98,19 +71,23 @@ def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
     )
     if db.execute(unknown).fetchone():
         raise DataError("the record of a message here is not known: make a new database from the spool")
-    stated = []
-    for rows in state(db):
-        body = command.checkpoint_part(cursor.spool, rows)
-        stated.append(command.body_hash(body).hex())
+    hashes, digests = [], []
+    for rows in _parts(db):
+        body = command.checkpoint_part(cursor.spool, b"".join(row + b"\n" for row in rows))
+        hashes.append(command.body_hash(body).hex())
+        digests.append(digest.of(rows))
         yield body
+    if digest.total(digests) != cursor.digest:
+        raise DataError("the digest of the mailboxes is wrong: make a new database from the spool")
     yield command.encode(
         {
             "command": "checkpoint",
             "spool": cursor.spool.hex(),
             "number": cursor.number,
             "chain": cursor.chain.hex(),
+            "digest": cursor.digest.hex(),
             "date": _date(db),
-            "parts": stated,
+            "parts": hashes,
         }
     )
 
@@ -127,7 +104,10 @@ def _date(db: sqlite3.Connection) -> int:
 
 def read_rows(octets: bytes) -> Iterator[StateRow]:
     """Yield the rows of a part: the kind, and its columns with hex as octets. Raises DataError if it is none."""
-    for line in octets.splitlines():
+    *lines, rest = octets.split(b"\n")
+    if rest:
+        raise DataError("a part of a checkpoint that is cut off")
+    for line in lines:
         try:
             kind, *columns = form.read(line)
             checks = _CHECKS[kind]
@@ -175,18 +155,27 @@ def note_compacted(db: sqlite3.Connection) -> None:
 # Parts that have been read
 
 
-def add_part(db: sqlite3.Connection, part: StatePart) -> None:
-    """Note a part."""
-    db.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?)", part)
+def add_part(
+    db: sqlite3.Connection, number: int, body_hash: bytes, size: int, rows: bytes, is_loaded: bool = False
+) -> None:
+    """Note a part: the hash of its body, the octets of its record as a frame, and its rows, to be kept for a load."""
+    kept = rows if is_loaded else None
+    values = (number, body_hash, digest.of(rows.split(b"\n")[:-1]), size, kept)
+    db.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?)", values)
 
 
-def parts(db: sqlite3.Connection, after: int, end: int) -> list[tuple[int, bytes]]:
-    """Return number and hash of the parts that are numbered above `after` and below `end`, in order.
+def parts(db: sqlite3.Connection, first: int, end: int) -> list[StatePart]:
+    """Return the parts that are numbered from `first` up to, without, `end`, in order.
 
     There may be others: those of a checkpoint that has not come whole.
     """
-    query = "SELECT number, hash FROM part WHERE number > ? AND number < ? ORDER BY number"
-    return db.execute(query, (after, end)).fetchall()
+    query = "SELECT number, hash, digest FROM part WHERE number >= ? AND number < ? ORDER BY number"
+    return [StatePart(*row) for row in db.execute(query, (first, end))]
+
+
+def last_stated(db: sqlite3.Connection) -> int:
+    """Return the number up to which the last checkpoint in the log states it; 0 if there is none."""
+    return int(db.execute("SELECT coalesce(max(stated), 0) FROM checkpoint").fetchone()[0])
 
 
 def forget_parts(db: sqlite3.Connection) -> None:
@@ -213,7 +202,7 @@ _ID, _HASH = form.octets(16), form.octets(32)
 _CHECKS: dict[str, tuple[form.Check, ...]] = {
     "user": (_HASH,),
     "lost": (integer, integer),
-    "checkpoint": (integer, form.date),
+    "checkpoint": (integer, integer, form.date),
     "trust": (_HASH, form.text, integer),
     "distrusted": (_HASH, integer),
     "device": (_ID, integer, lambda value: b"" if value == "" else _HASH(value)),

@@ -16,16 +16,16 @@ from .layer import Layer, with_flags
 FORGET = 30 * 86400  # seconds after which a mail server has given up its retries
 # All but the last one before each record that is set aside, which tells whether that is too old (Fold._check_age).
 FORGET_CHECKPOINTS = """
-DELETE FROM checkpoint WHERE number < ? AND NOT EXISTS (
+DELETE FROM checkpoint WHERE number <= ? AND NOT EXISTS (
     SELECT 1 FROM aside WHERE aside.number > checkpoint.number AND NOT EXISTS (
         SELECT 1 FROM checkpoint AS later WHERE later.number > checkpoint.number AND later.number < aside.number))
 """
 
 
 def forgotten(db: sqlite3.Connection) -> int:
-    """Return the number below which the last checkpoint has let the fold forget tombstones."""
+    """Return the number up to which the last checkpoint has let the fold forget tombstones."""
     last = "SELECT date FROM checkpoint ORDER BY number DESC LIMIT 1"
-    query = f"SELECT coalesce(max(number), 0) FROM checkpoint WHERE date <= ({last}) - ?"
+    query = f"SELECT coalesce(max(stated), 0) FROM checkpoint WHERE date <= ({last}) - ?"
     return int(db.execute(query, (FORGET,)).fetchone()[0])
 
 
@@ -92,12 +92,12 @@ class Fold(Layer):
         self._subscribe(name, True)
         return key
 
-    def checkpoint(self, date: int) -> None:
-        """Note a checkpoint made at `date`, and forget the tombstones that are older than one of 30 days before it."""
-        self.db.execute("INSERT INTO checkpoint VALUES (?, ?)", (self.number, date))
+    def checkpoint(self, stated: int, date: int) -> None:
+        """Note a checkpoint made at `date`, and forget the tombstones that one of 30 days before it has stated."""
+        self.db.execute("INSERT INTO checkpoint VALUES (?, ?, ?)", (self.number, stated, date))
         old = (forgotten(self.db),)
-        self.db.execute("DELETE FROM tombstone WHERE number < ?", old)
-        self.db.execute("DELETE FROM distrust WHERE number < ?", old)
+        self.db.execute("DELETE FROM tombstone WHERE number <= ?", old)
+        self.db.execute("DELETE FROM distrust WHERE number <= ?", old)
         self.db.execute(FORGET_CHECKPOINTS, old)
 
     def trust(self, change: Fields) -> None:

@@ -13,8 +13,8 @@ from ..errors import BadConfig, Contradiction, DataError, TooOld
 from ..frame import Frame
 from ..keys import SecretKey
 from ..record import Box
-from . import aside, checkpoint, outbox
-from .checkpoint import StatePart
+from ..spool.files import CHECKPOINT_LATEST
+from . import aside, checkpoint, digest, outbox, seen
 from .fold import Fold
 from .outbox import LastChange
 from .seen import Seen
@@ -25,8 +25,8 @@ UNKNOWN = b""  # the hash of a device's last change, when records are lost
 class Judge:
     """What is done with a record that contradicts the log before it: here, the log is not applied any further."""
 
-    def checkpoint(self, found: Contradiction) -> None:
-        """A checkpoint states something else than the log before it."""
+    def state(self, found: Contradiction) -> None:
+        """A checkpoint or the author of a change has come to another fold than the log before it gives."""
         raise found
 
     def change(self, found: Contradiction) -> None:
@@ -70,10 +70,10 @@ def stranger(sender: bytes) -> str:
 class Gates:
     """Lets records into the fold. `touched` has the ids of the messages that they changed, in order."""
 
-    def __init__(self, db: sqlite3.Connection, own: list[SecretKey], seen: Seen, judge: Judge) -> None:
+    def __init__(self, db: sqlite3.Connection, own: list[SecretKey], log: Seen, judge: Judge) -> None:
         self.db = db
         self.own = own  # the user's keys, newest first
-        self.seen = seen
+        self.seen = log
         self.judge = judge
         self.touched: dict[bytes, None] = {}
 
@@ -174,7 +174,7 @@ class Gates:
                 case "change":
                     self._change(entry)
                 case "checkpoint-part":
-                    checkpoint.add_part(self.db, StatePart(entry.number, entry.body_hash, entry.size, None))
+                    checkpoint.add_part(self.db, entry.number, entry.body_hash, entry.size, entry.octets)
                     return False
                 case "checkpoint":
                     self._checkpoint(entry)
@@ -217,14 +217,17 @@ class Gates:
         return True
 
     def _check_author(self, number: int, fields: Fields) -> None:
-        """Judge how far the author had read, and what: a second opinion on the log before this record."""
-        read, chain = fields["number"], fields["chain"]
+        """Judge how far the author had read, and to what it had come: a second opinion on the log and on the fold."""
+        read = fields["number"]
         if read >= number:
             self.judge.change(Contradiction(f"record {number} was written by a device that has seen record {read}"))
-        is_first = read == 0 and chain == frame.first_chain(fields["spool"])
-        if self.seen.chain_at(read) not in (None, chain) or (read == 0 and not is_first):
+        if self.seen.contradicts(read, fields["chain"]):
             text = f"the device that wrote record {number} has seen another log up to record {read}"
             self.judge.change(Contradiction(text))
+        point = self.seen.at(read)
+        if point and fields["digest"] not in (None, point.digest) and not seen.is_lossy(self.db, read):
+            text = f"the device that wrote record {number} has come to other mailboxes at record {read}"
+            self.judge.state(Contradiction(f"{text}: a fork, or a fault"))
 
     def _check_user_key(self, number: int, fields: Fields) -> None:
         """Check that we have the key that a change makes the user's: without it we could read nothing after it.
@@ -244,26 +247,27 @@ class Gates:
 
     def _checkpoint(self, entry: Entry) -> None:
         self._check_checkpoint(entry.number, entry.fields)
-        Fold(self.db, entry.number).checkpoint(entry.fields["date"])
+        Fold(self.db, entry.number).checkpoint(entry.fields["number"], entry.fields["date"])
         checkpoint.forget_records(self.db)
         checkpoint.note_compacted(self.db)
         checkpoint.forget_parts(self.db)
         self.seen.size = entry.size  # what came before is counted
 
     def _check_checkpoint(self, number: int, fields: Fields) -> None:
-        """Compare what a checkpoint states with our own fold: we have replayed the log that it stands for.
+        """Compare what a checkpoint states with what the log had come to there.
 
-        Raises DataError if it does not stand where it must stand in the log.
+        Raises DataError if it does not stand where it may stand in the log.
         """
-        stated = fields["number"]
-        expected = list(enumerate(fields["parts"], stated + 1))
-        if number != stated + 1 + len(expected) or checkpoint.parts(self.db, stated, number) != expected:
+        stated, first = fields["number"], number - len(fields["parts"])
+        parts = checkpoint.parts(self.db, first, number)
+        is_whole = [(one.number, one.hash) for one in parts] == list(enumerate(fields["parts"], first))
+        if not is_whole or not checkpoint.last_stated(self.db) < stated < first or number - stated > CHECKPOINT_LATEST:
             raise DataError("a checkpoint for another place in the log")
-        if self.seen.chain_at(stated) not in (None, fields["chain"]):
-            text = f"the checkpoint in record {number} is of another log than has been seen"
-            self.judge.checkpoint(Contradiction(text))
-        elif checkpoint.hashes(self.db, fields["spool"]) != fields["parts"]:
-            text = (
-                f"the checkpoint in record {number} states other mailboxes than the log before it: a fork, or a fault"
-            )
-            self.judge.checkpoint(Contradiction(text))
+        name = f"the checkpoint in record {number}"
+        if self.seen.contradicts(stated, fields["chain"]):
+            self.judge.state(Contradiction(f"{name} is of another log than has been seen"))
+            return
+        point = self.seen.at(stated)
+        if not point or {point.digest, digest.total(one.digest for one in parts)} != {fields["digest"]}:
+            text = f"{name} states other mailboxes than the log before it: a fork, or a fault"
+            self.judge.state(Contradiction(text))

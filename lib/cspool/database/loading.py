@@ -1,12 +1,12 @@
 """Load a checkpoint into a database that is behind it, when the log no longer holds all earlier records.
 
 The stream brings the checkpoint first, then the log from the cursor on: the
-records that it keeps, and the hashes of those that were dropped. So the chain
-is computed from what has been seen up to what the checkpoint states, and proves
-that it is of the same log. Messages are stored as their records come. When none
-is missing, what the checkpoint states replaces the fold, as a difference and in
-one transaction. Until then the cursor stays. A load that was cut off goes on
-where it was.
+records that it keeps, the hashes of those that were dropped, and all that came
+after what it states, itself included. So the chain is computed from what has
+been seen up to what the checkpoint states, and proves that it is of the same
+log. Messages are stored as their records come. When none is missing, what the
+checkpoint states replaces the fold, as a difference and in one transaction.
+Until then the cursor stays. A load that was cut off goes on where it was.
 """
 
 import sqlite3
@@ -20,9 +20,8 @@ from ..keys import SecretKey
 from ..octets import with_crlf
 from ..record import Opened
 from ..spool.files import Head
-from . import aside, checkpoint, content, outbox, seen
-from .checkpoint import StatePart, StateRow
-from .fold import Fold
+from . import aside, checkpoint, content, digest, outbox, seen
+from .checkpoint import StateRow
 from .gates import stranger
 from .outbox import LastChange
 from .replacement import ASIDE, Replacement
@@ -35,18 +34,21 @@ class Loading:
     """The checkpoint that a head names, on its way into the database.
 
     `complete` says that it has come whole, with all records that it keeps;
-    `reached` is the last of those that has come. Raises Contradiction for a
-    frame that does not go with it, or with what has been seen.
+    `reached` is the last of those that has come. If it `is_skipped`, only the
+    frames that come first are taken from the stream: they come again in their
+    place. Raises Contradiction for a frame that does not go with it, or with
+    what has been seen.
     """
 
-    def __init__(self, db: sqlite3.Connection, own: list[SecretKey], log: Seen, head: Head) -> None:
+    def __init__(self, db: sqlite3.Connection, own: list[SecretKey], log: Seen, head: Head, is_skipped: bool) -> None:
         self.db = db
         self.own = own  # the user's keys, newest first
         self.log = log
-        self.stated, self.checkpoint_end = head.stated, head.checkpoint_end
-        self.name = f"the checkpoint in {frame.records(head.stated + 1, head.checkpoint_end)}"
-        self.next = head.stated + 1
-        self.chains: list[bytes] = []  # h(stated) and on
+        self.stated, self.parts = head.stated, range(head.checkpoint_first, head.checkpoint_end)
+        self.name = f"the checkpoint in {frame.records(head.checkpoint_first, head.checkpoint_end)}"
+        self.parts_to_come = range(head.checkpoint_first, head.checkpoint_end + 1)
+        self.last_part: Frame | None = None  # the last of its records that has come
+        self.is_skipped = is_skipped
         self.command: Fields = {}  # of its last record
         self.user = b""  # whose signature that has
         self.own_change = LastChange(0, FIRST)  # the last of our device that it knows of
@@ -55,43 +57,50 @@ class Loading:
         self.waiting: Frame | None = None  # the last frame of it that was read, until its chain is confirmed
         self.first = head.first  # no record from this number on is missing
         self.gaps: list[range] = []  # records that the spool has lost
-        self.db.execute("DELETE FROM part WHERE number NOT BETWEEN ? AND ?", (self.next, self.checkpoint_end))
+        checkpoint.forget_parts(self.db)
 
     @property
     def complete(self) -> bool:
-        is_whole = bool(self.command) and self.reached == self.stated
+        is_whole = bool(self.command) and self.reached == self.stated and not self.is_skipped
         return is_whole and not self.db.execute("SELECT 1 FROM wanted").fetchone()
 
+    def wants(self, one: Frame) -> bool:
+        """Return whether a frame is of the checkpoint that comes first, or of the log up to what it states."""
+        if self.is_skipped:
+            return one.number in self.parts_to_come
+        return not self.command or frame.covered(one.number, len(one.record)).start <= self.stated
+
     def take(self, one: Frame) -> None:
-        """Take in a frame of the checkpoint, or of the log before it."""
+        """Take in a frame of the checkpoint, or of the log up to what it states."""
         numbers = frame.covered(one.number, len(one.record))
-        if one.number > self.stated and one.number < frame.DROPPED:
-            self._take_part(one)
+        if self.is_skipped:
+            self.parts_to_come = range(one.number + 1, self.parts_to_come.stop)  # some may be lost
         elif not self.command:
-            raise CheckpointDamaged(f"record {numbers.start} comes before {self.name}")
+            self._take_part(one)
         elif one != self.waiting and numbers.stop - 1 > self.reached:
             self._follow(one, numbers)
 
     # The checkpoint
 
     def _take_part(self, one: Frame) -> None:
-        if one.number == self.next - 1 and frame.chain_behind(one) == self.chains[-1]:
+        before = self.last_part
+        if one == before:
             return  # came twice
-        if one.number != self.next or (self.chains and one.chain != self.chains[-1]):
+        is_next = one.number in self.parts_to_come[:1]
+        if not is_next or (before and one.chain != frame.chain_behind(before)):
             raise CheckpointDamaged(f"record {one.number} is not the next one of {self.name}")
-        if not self.chains:
-            self.chains.append(one.chain)
-        self.chains.append(frame.chain_behind(one))
-        self.next += 1
-        is_last = one.number == self.checkpoint_end
+        self.last_part = one
+        self.parts_to_come = self.parts_to_come[1:]
+        is_last = not self.parts_to_come
         opened, fields, octets = self._open_part(one, "checkpoint" if is_last else "checkpoint-part")
         body_hash = command.body_hash(opened.body)
-        checkpoint.add_part(self.db, StatePart(one.number, body_hash, frame.HEADER_SIZE + len(one.record), octets))
         if is_last:
             self._check_last(opened.sender, fields)
             self._check_rows(opened.sender)
             self.command, self.user = fields, opened.sender
             self._prepare(body_hash)
+        else:
+            checkpoint.add_part(self.db, one.number, body_hash, frame.HEADER_SIZE + len(one.record), octets, True)
 
     def _open_part(self, one: Frame, kind: str) -> tuple[Opened, Fields, bytes]:
         try:
@@ -113,9 +122,11 @@ class Loading:
         signs = [key.public.sign for key in self.own]  # newest first
         if sender not in signs or signs.index(sender) > signs.index(self.log.user or b""):
             raise self._not_the_user(sender)
-        hashes = [one for _, one in checkpoint.parts(self.db, self.stated, self.checkpoint_end)]
-        if (fields["number"], fields["chain"], fields["parts"]) != (self.stated, self.chains[0], hashes):
+        parts = checkpoint.parts(self.db, self.parts.start, self.parts.stop)
+        if (fields["number"], fields["parts"]) != (self.stated, [one.hash for one in parts]):
             raise Contradiction(f"{self.name} is for another place in the log")
+        if fields["digest"] != digest.total(one.digest for one in parts):
+            raise CheckpointDamaged(f"{self.name} has not the digest of what it states")
 
     def _not_the_user(self, sender: bytes) -> Contradiction:
         return Contradiction(f"{self.name} is signed by a key that is not the user's ({keys.short(sender)})")
@@ -139,8 +150,7 @@ class Loading:
             raise Contradiction(f"{self.name} does not know of devices that have been seen")
 
     def _rows(self) -> Iterator[StateRow]:
-        query = "SELECT body FROM part WHERE number < ? ORDER BY number"
-        for (octets,) in self.db.execute(query, (self.checkpoint_end,)):
+        for (octets,) in self.db.execute("SELECT body FROM part ORDER BY number"):
             try:
                 yield from checkpoint.read_rows(octets)
             except DataError as error:
@@ -209,7 +219,7 @@ class Loading:
             raise other
         self.waiting = one
         if numbers.stop - 1 == self.stated:
-            if self._chain_after(one) != self.chains[0]:
+            if self._chain_after(one) != self.command["chain"]:
                 raise Contradiction(f"{self.name} is of another log than has been seen")
             self._use_waiting()
 
@@ -307,25 +317,22 @@ class Loading:
     # What it states
 
     def replace(self) -> Iterator[list[bytes]]:
-        """Replace the fold by what the checkpoint states, and put the cursor behind it.
+        """Replace the fold by what the checkpoint states, and put the cursor there.
 
         Yields the ids of the messages whose fold has changed, a batch of
         them at a time: their view is to be made before the next are asked for.
         """
-        (parts,) = self.db.execute("SELECT count(*) FROM part").fetchone()
-        if parts != self.checkpoint_end - self.stated:
+        if len(checkpoint.parts(self.db, self.parts.start, self.parts.stop)) < len(self.parts):
             raise TryAgain(f"another cspool-apply is at a checkpoint beside {self.name}")
         outbox.confirm_up_to(self.db, self.own_change)
         yield from Replacement(self.db, self.name, self.log.number).run(self._rows())
         content.forget_all_unused(self.db)
-        Fold(self.db, self.checkpoint_end).checkpoint(self.command["date"])
-        numbered = enumerate(self.chains, self.stated)
-        self.db.executemany("INSERT OR REPLACE INTO history VALUES (?, ?)", numbered)
-        row = (self.checkpoint_end, self.chains[-1], self.user)
+        row = (self.stated, self.command["chain"], self.user)
         self.db.execute("UPDATE cursor SET number = ?, chain = ?, user = ?", row)
         self.db.execute("UPDATE cursor SET loading = NULL, loaded = 0, loaded_chain = NULL")
+        self.log.advance(self.stated, self.command["chain"])
+        checkpoint.forget_parts(self.db)  # they come again in their place
         checkpoint.note_compacted(self.db)
-        checkpoint.forget_parts(self.db)
         for table in ("wanted", "kept"):
             self.db.execute(f"DELETE FROM {table}")
 

@@ -92,6 +92,8 @@ def freeze(db: sqlite3.Connection) -> None:
     cursor = seen.cursor(db)
     if cursor.spool is None or cursor.chain is None:
         return
+    # Others may have come to another fold by records that we have missed.
+    digest = {} if seen.is_lossy(db, cursor.number) else {"digest": cursor.digest.hex()}
     counter, previous = _last(db, cursor.device)
     for keys in list(_batches(db)):
         changes, octets = _join(db, keys)
@@ -104,6 +106,7 @@ def freeze(db: sqlite3.Connection) -> None:
             "previous": previous.hex(),
             "number": cursor.number,
             "chain": cursor.chain.hex(),
+            **digest,
             "changes": json.loads(changes),
         }
         body = command.encode(fields, octets)

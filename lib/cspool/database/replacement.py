@@ -29,7 +29,7 @@ class Replacement:
         self.changed: list[bytes] = []  # ids of messages whose fold has changed
         self._do: dict[str, Callable[..., Any]] = {
             "lost": self._lost,
-            "checkpoint": self._insert("checkpoint", 2),
+            "checkpoint": self._insert("checkpoint", 3),
             "trust": self._insert("trust", 3),
             "distrusted": self._insert("distrust", 2),
             "device": self._insert("device", 3),

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from .. import frame
-from ..errors import Contradiction, DataError, Failure
+from ..errors import Contradiction, DataError, Failure, TryAgain
 from ..frame import Frame
 from ..keys import SecretKey
 from ..spool.files import Head
@@ -148,8 +148,8 @@ class Replay:
         if not self.transactions.begin():
             return
         self.seen.load(self.own)
-        if self.loading and self.seen.number > self.loading.stated:
-            self.loading = None  # another cspool-apply was faster
+        if self.loading and self.seen.number >= self.loading.stated:
+            self.loading.is_skipped = True  # another cspool-apply was faster
 
     def _report(self) -> None:
         """Complain of what is still set aside, and of what is lost. A trust may come long after a delivery."""
@@ -174,24 +174,26 @@ class Replay:
         self.head = head
         self._begin()
         self.seen.check_head(head)
-        if self.seen.number < head.stated and self.with_checkpoint:
+        if self.seen.number + 1 < head.checkpoint_first:
             self.seen.save()
-            self.loading = Loading(self.db, self.own, self.seen, head)
+            # Another cspool-apply may have gone on since the stream was asked for, which has the checkpoint first.
+            is_skipped = self.seen.number >= head.stated or not self.with_checkpoint
+            self.loading = Loading(self.db, self.own, self.seen, head, is_skipped)
 
     def _take(self, one: Frame, head: Head) -> None:
         """Check that a frame continues the log, and keep it until its own chain is confirmed."""
         self._begin()
-        if one.number >= frame.DROPPED and not self.loading:
-            self._take_dropped(one)
-            return
         if one.number > self.seen.log_end and one.number < frame.DROPPED:
             raise Contradiction(f"record {one.number} stands behind the end of the log, {self.seen.log_end}")
-        if self.loading and (one.number <= self.loading.checkpoint_end or one.number >= frame.DROPPED):
+        if self.loading and self.loading.wants(one):
             self.loading.take(one)
             if self.loading.complete:
                 self._load()
             return
         self._load()
+        if one.number >= frame.DROPPED:
+            self._take_dropped(one)
+            return
         if one == self.waiting:
             return  # came twice
         if self.waiting and one.number == self.waiting.number + 1:
@@ -201,6 +203,10 @@ class Replay:
             self.seen.check_applied(one)
             return
         if one.number > self.seen.number + 1:
+            if one.number - 1 <= seen.reached(self.db):
+                # The stream begins where a load has got to, but this head is older than that checkpoint.
+                self.db.execute("UPDATE cursor SET loaded = 0")
+                raise TryAgain("the spool is older than the one whose checkpoint was loaded: begin again")
             self._lose(one.number - 1, one.chain, head)
         if one.chain != self.seen.chain:
             raise Contradiction(f"record {one.number} does not continue the log that has been seen")
@@ -216,8 +222,8 @@ class Replay:
         if last > self.seen.number:
             dropped = frame.records(numbers.start, last)
             self.judge.lacking(Contradiction(f"{dropped} dropped, and no checkpoint stands for them"))
-            self.seen.give_up(last, frame.chain_behind(one))
             self.gates.lose()
+            self.seen.give_up(last, frame.chain_behind(one))
 
     def _end_batch(self) -> None:
         """Fold the last frame behind a head; the head confirms it. Raises Contradiction when it does not."""
@@ -249,13 +255,13 @@ class Replay:
 
     def _lose(self, last: int, chain: bytes, head: Head) -> None:
         """Go on behind record `last` without those before it, if the head says that the spool has lost them."""
-        self.seen.lose(last, chain, head)
         self.gates.lose()
+        self.seen.lose(last, chain, head)
 
     def _load(self) -> None:
         """Replace the fold by what the checkpoint states that has been read, if there is one."""
         loading, self.loading = self.loading, None
-        if not loading:
+        if not loading or loading.is_skipped:
             return
         lacking = loading.lacking()
         if lacking:

@@ -19,8 +19,10 @@ from contextlib import contextmanager
 
 from ..command import INBOX
 from ..errors import BadConfig, NoInput, TryAgain
+from . import digest
+from .digest import EMPTY
 
-VERSION = 2  # PRAGMA user_version
+VERSION = 3  # PRAGMA user_version
 APPLICATION = 0x6373706C  # "cspl", PRAGMA application_id
 WAIT = 120  # seconds for the other writer; its transactions take one or two
 
@@ -34,6 +36,7 @@ CREATE TABLE cursor (
     log_end INTEGER NOT NULL DEFAULT 0,                  -- the last record that is known of
     synced INTEGER,                                      -- when all there was had been applied, seconds since 1970
     user BLOB,                                           -- the user's Ed25519 key
+    digest BLOB NOT NULL DEFAULT x'{EMPTY.hex()}',       -- of the fold: digest.py
     sealed INTEGER,                                      -- the latest time of sealing that is known
     device BLOB NOT NULL,                                -- our own id in changes
     modseq INTEGER NOT NULL,                             -- the highest given (RFC 7162)
@@ -41,8 +44,8 @@ CREATE TABLE cursor (
     loading BLOB,                                        -- a checkpoint on its way in
     loaded INTEGER NOT NULL DEFAULT 0, loaded_chain BLOB -- and how far the log before it has come
 );
--- The chain behind recent records and behind every 1024th: witnesses of forks.
-CREATE TABLE history (number INTEGER PRIMARY KEY, chain BLOB NOT NULL);
+-- Chain and digest behind recent records and behind every 1024th: witnesses of forks.
+CREATE TABLE history (number INTEGER PRIMARY KEY, chain BLOB NOT NULL, digest BLOB NOT NULL);
 
 -- The rest of the fold: who may deliver, and where each device's line stands.
 CREATE TABLE trust (key BLOB PRIMARY KEY, comment TEXT NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID;
@@ -59,12 +62,14 @@ CREATE TABLE contradiction (noticed INTEGER NOT NULL, reason TEXT NOT NULL, head
 -- a change issued again (by a copy of a home, say) must bring them back.
 CREATE TABLE tombstone (id BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 -- Checkpoints, as long as they tell what of that may be forgotten; date: seconds since 1970.
-CREATE TABLE checkpoint (number INTEGER PRIMARY KEY, date INTEGER NOT NULL);
+CREATE TABLE checkpoint (number INTEGER PRIMARY KEY, stated INTEGER NOT NULL, date INTEGER NOT NULL);
 -- Records that are set aside or hold messages, and others: octets as a frame.
 CREATE TABLE record (number INTEGER PRIMARY KEY, size INTEGER NOT NULL);
 -- A checkpoint on its way in: its parts (with their bodies, if it is to be loaded),
 -- the records that it keeps and we lack, and the contents that are here.
-CREATE TABLE part (number INTEGER PRIMARY KEY, hash BLOB NOT NULL, size INTEGER NOT NULL, body BLOB);
+CREATE TABLE part (
+    number INTEGER PRIMARY KEY, hash BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, body BLOB
+);
 CREATE TABLE wanted (number INTEGER PRIMARY KEY);
 CREATE TABLE kept (number INTEGER, offset INTEGER, content INTEGER, PRIMARY KEY (number, offset)) WITHOUT ROWID;
 
@@ -154,6 +159,7 @@ def open_database(path: str, create: bool = False) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:  # it cannot be opened: no rights, or no descriptors left
         raise TryAgain(f"{path}: {error}") from None
     try:
+        digest.install(db)
         version = _version(db)
         if create and version == (0, 0):
             _create(db)
@@ -180,7 +186,7 @@ def _create(db: sqlite3.Connection) -> None:
     with writing(db):
         if _version(db) != (0, 0):
             return  # another tool was faster
-        for statement in SCHEMA.split(";\n"):
+        for statement in [*SCHEMA.split(";\n"), *digest.triggers()]:
             db.execute(statement)
         db.execute("INSERT INTO cursor (number, device, modseq) VALUES (0, ?, 1)", (os.urandom(16),))
         add_mailbox(db, INBOX)

@@ -1,4 +1,4 @@
-"""What has been seen of the log: how far it has been applied, and its chain, to which the log must stay true.
+"""What has been seen of the log: how far it has been applied, its chain, and the digest of the fold (digest.py).
 
 A log that contradicts it has been rolled back, or is another one: promise 6
 of cspool(7).
@@ -12,11 +12,11 @@ from .. import frame, keys
 from ..errors import BadConfig, Contradiction, TryAgain
 from ..frame import Frame, Position
 from ..keys import SecretKey
-from ..spool.files import Head
+from ..spool.files import CHECKPOINT_LATEST, Head
 
-# The chain is kept for the last 65,536 records, and for each 1024th before them.
-CHAIN_STEP = 1024
-CHAIN_KEPT = 1 << 16
+# Chain and digest are kept for the last 65,536 records, and for each 1024th before them.
+HISTORY_STEP = 1024
+HISTORY_KEPT = CHECKPOINT_LATEST
 
 
 class Cursor(NamedTuple):
@@ -27,6 +27,14 @@ class Cursor(NamedTuple):
     chain: bytes | None
     user: bytes | None
     device: bytes
+    digest: bytes  # of the fold there
+
+
+class Point(NamedTuple):
+    """What the log has come to behind a record."""
+
+    chain: bytes
+    digest: bytes  # of the fold
 
 
 class Seen:
@@ -39,7 +47,7 @@ class Seen:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
-        self.spool, self.number, chain, self.user, _ = cursor(db)
+        self.spool, self.number, chain, self.user, *_ = cursor(db)
         self.chain = chain or b""
         self.log_end = 0
         self.size = 0  # octets of the records applied since `load`, as frames
@@ -49,7 +57,7 @@ class Seen:
 
     def load(self, own: list[SecretKey]) -> None:
         """Read how far the log has been applied by now. Raises BadConfig when none of these keys is the user's."""
-        self.spool, self.number, chain, _, _ = cursor(self.db)
+        self.spool, self.number, chain, *_ = cursor(self.db)
         self.chain = chain or b""
         self.read_user(own)
         self.db.execute("UPDATE cursor SET user = ?", (self.user,))
@@ -59,27 +67,30 @@ class Seen:
         self.user = user_key(self.db, own).public.sign
 
     def save(self) -> None:
-        """Write it down, and forget what is no more needed of the chain."""
+        """Write it down, and forget what is no more needed of the history."""
         if self.spool is not None:
             row = (self.number, self.chain, self.size)
             self.db.execute("UPDATE cursor SET number = ?, chain = ?, log_size = log_size + ?", row)
             self.size = 0
-        forgotten = (self.number - CHAIN_KEPT, CHAIN_STEP)
+        forgotten = (self.number - HISTORY_KEPT, HISTORY_STEP)
         self.db.execute("DELETE FROM history WHERE number < ? AND number % ?", forgotten)
 
     def advance(self, number: int, chain: bytes) -> None:
-        """Go on behind record `number`, where the chain is this."""
+        """Go on behind record `number`, where the chain is this and the fold is as it is now."""
         self.number, self.chain = number, chain
-        self.db.execute("INSERT INTO history VALUES (?, ?)", (number, chain))
+        self.db.execute("INSERT INTO history SELECT ?, ?, digest FROM cursor", (number, chain))
 
-    def chain_at(self, number: int) -> bytes | None:
-        """Return the chain behind a record that has been applied; None where it is no longer kept."""
-        if number == self.number:
-            return self.chain
-        if number < self.number - CHAIN_KEPT and number % CHAIN_STEP:
+    def at(self, number: int) -> Point | None:
+        """Return chain and digest behind a record that has been applied; None where they are not known any more."""
+        if number < self.number - HISTORY_KEPT and number % HISTORY_STEP:
             return None  # on all machines alike
-        found = self.db.execute("SELECT chain FROM history WHERE number = ?", (number,)).fetchone()
-        return found[0] if found else None
+        found = self.db.execute("SELECT chain, digest FROM history WHERE number = ?", (number,)).fetchone()
+        return Point(*found) if found else None
+
+    def contradicts(self, number: int, chain: bytes) -> bool:
+        """Return whether the chain behind a record that has been applied is known to be another one."""
+        point = self.at(number)
+        return point is not None and point.chain != chain
 
     def lose(self, last: int, chain: bytes, head: Head) -> None:
         """Go on behind record `last`, where the chain is this, without the records before it.
@@ -101,7 +112,8 @@ class Seen:
         """Raise Contradiction when a head alone contradicts what has been applied."""
         self.log_end = head.next - 1
         if self.spool is None:
-            self.spool, self.chain = head.spool, frame.first_chain(head.spool)
+            self.spool = head.spool
+            self.advance(0, frame.first_chain(head.spool))
             self.db.execute("UPDATE cursor SET spool = ?, chain = ?", (self.spool, self.chain))
         if head.spool != self.spool:
             raise Contradiction(f"the spool is another one: {head.spool.hex()}, not {self.spool.hex()}")
@@ -113,12 +125,12 @@ class Seen:
 
     def check_end(self, head: Head) -> None:
         """Raise Contradiction when the log up to the end that a head names is not the one that has been applied."""
-        if self.chain_at(self.log_end) not in (None, head.chain):
+        if self.contradicts(self.log_end, head.chain):
             raise Contradiction(f"the log up to record {self.log_end} is not the one that has been seen")
 
     def check_applied(self, one: Frame) -> None:
         """Raise Contradiction when a frame that was applied before now stands behind another log."""
-        if self.chain_at(one.number - 1) not in (None, one.chain):
+        if self.contradicts(one.number - 1, one.chain):
             raise Contradiction(f"the log before record {one.number} is not the one that has been seen")
 
     def reach_end(self, head: Head) -> None:
@@ -150,6 +162,16 @@ def lost(db: sqlite3.Connection, after: int = 0) -> list[Lost]:
     return [Lost(*row) for row in db.execute(query, (after,))]
 
 
+def is_lossy(db: sqlite3.Connection, number: int) -> bool:
+    """Return whether records were lost up to record `number` and after what the last checkpoint there states.
+
+    Other machines may have had them, and come to another fold.
+    """
+    stated = "(SELECT coalesce(max(stated), 0) FROM checkpoint WHERE number <= :number)"
+    query = f"SELECT 1 FROM lost WHERE last <= :number AND last > {stated}"
+    return bool(db.execute(query, {"number": number}).fetchone())
+
+
 class LogProgress(NamedTuple):
     """How far the log has been applied, for people: record numbers, a time in seconds since 1970, and a size."""
 
@@ -179,7 +201,7 @@ def check_all_applied(db: sqlite3.Connection) -> None:
 
 def cursor(db: sqlite3.Connection) -> Cursor:
     """Return how far this database has applied the log."""
-    return Cursor(*db.execute("SELECT spool, number, chain, user, device FROM cursor").fetchone())
+    return Cursor(*db.execute("SELECT spool, number, chain, user, device, digest FROM cursor").fetchone())
 
 
 def user_key(db: sqlite3.Connection, own: list[SecretKey]) -> SecretKey:
@@ -199,7 +221,7 @@ def user_key(db: sqlite3.Connection, own: list[SecretKey]) -> SecretKey:
 
 def agrees(db: sqlite3.Connection, head: Head) -> bool:
     """Return whether a head, by itself, goes with what has been applied."""
-    spool, number, chain, _, _ = cursor(db)
+    spool, number, chain, *_ = cursor(db)
     if spool is None:
         return True
     end = head.next - 1

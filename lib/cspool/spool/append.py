@@ -189,15 +189,25 @@ class Writer:
     """One append under the lock: frames into the last segment, or into new ones."""
 
     def __init__(
-        self, path: str, head: Head, segments: list[Segment], rotate: int = ROTATE, checkpoint: int = 0
+        self,
+        path: str,
+        head: Head,
+        segments: list[Segment],
+        rotate: int = ROTATE,
+        stated: int = 0,
+        checkpoint: int = 0,
     ) -> None:
-        """Begin an append; `checkpoint` is its number of records if it is a checkpoint, which has its own segment."""
+        """Begin an append.
+
+        `stated` and `checkpoint` are the last number that it states and its
+        number of records if it is a checkpoint, which has segments of its own.
+        """
         self.path = path
         self.before = head
         self.next, self.chain = head.next, head.chain
         self.segments = segments
         self.rotate = rotate
-        self.checkpoint = checkpoint
+        self.stated, self.checkpoint = stated, checkpoint
         self.fd = -1
         self.created: list[str] = []  # names of segments that no head names yet
         self.length = head.length  # octets of the last segment
@@ -239,7 +249,7 @@ class Writer:
             next=self.next, chain=self.chain, segment=self.segments[-1].name, length=self.length
         )
         if self.checkpoint:
-            head = head._replace(stated=self.before.next - 1, checkpoint_end=self.next - 1)
+            head = head._replace(stated=self.stated, checkpoint_first=self.before.next, checkpoint_end=self.next - 1)
         head = write_list(self.path, head, self.segments)
         self.created = []
         write_head(self.path, head, self.before)
@@ -271,8 +281,8 @@ class Writer:
         disk.imitate(self.fd, _format(self.path))
         self.length = 0
         self.segments.append(Segment(name, None, None))
-        checkpoint = self.checkpoint if self.next == self.before.next else 0
-        self._write(Header(self.before.spool, self.next, self.chain, generation, checkpoint).text())
+        checkpoint = (self.stated, self.checkpoint) if self.next == self.before.next else (0, 0)
+        self._write(Header(self.before.spool, self.next, self.chain, generation, *checkpoint).text())
 
     def _close_segment(self) -> None:
         last = self.segments[-1]

@@ -22,7 +22,7 @@ from ..frame import Frame
 from . import append, scan
 from .append import Writer, locked, write_head, write_list
 from .batch import Records
-from .files import LIST, LOG, Head, Reader, Segment, SpoolDirectory
+from .files import CHECKPOINT_LATEST, LIST, LOG, Head, Reader, Segment, SpoolDirectory
 from .scan import Span
 
 GARBAGE = 0.05  # share of the octets of a segment up to which it stays as it is
@@ -70,7 +70,9 @@ class Keep(NamedTuple):
         return keep
 
     def holds(self, number: int) -> bool:
-        """Return whether a record is to be kept."""
+        """Return whether a record is to be kept: one that came after `number` always is."""
+        if number > self.number:
+            return True
         at = bisect_right(self.ranges, number, key=lambda one: one.start)
         return at > 0 and number in self.ranges[at - 1]
 
@@ -94,17 +96,19 @@ class Compaction:
 
         A checkpoint older than the last is ignored, and so is a different one
         with the same number, which may keep other records. Raises NotAllowed
-        for a checkpoint of another log, TryAgain if the log has grown since it
-        was made, and DataError if a record is damaged, or one that it keeps is
-        missing.
+        for a checkpoint of another log, TryAgain if the log has grown too much
+        since it was made, and DataError if a record is damaged, or one that it
+        keeps is missing.
         """
         with locked(self.path):
             head = self.reader.head()
             if self.keep.spool != head.spool:
                 raise NotAllowed(f"{self.path}: the checkpoint is of another spool")
+            if self.keep.number >= head.stated:
+                self._check_chain(head)
             is_in_log = self.keep.number == head.stated > 0 and self._is_in_log(head)
             if self.keep.number > head.stated:
-                self._check(head)
+                self._check_records(head)
                 self._append(head)
                 is_in_log = True
         if is_in_log:
@@ -124,34 +128,41 @@ class Compaction:
 
     def _is_in_log(self, head: Head) -> bool:
         """Return whether the checkpoint in the log is this one. Another one may keep records that this one drops."""
-        for logged, record in zip_longest(self._logged_checkpoint(head), self.checkpoint):
-            if logged and logged.number == head.stated + 1 and logged.chain != self.keep.chain:
-                raise NotAllowed(f"{self.path}: the checkpoint is of another log")
-            if not logged or logged.record != record:
-                return False
-        return True
+        pairs = zip_longest(self._logged_checkpoint(head), self.checkpoint)
+        return all(logged and logged.record == record for logged, record in pairs)
 
     def _logged_checkpoint(self, head: Head) -> Iterator[Frame]:
         """Yield the frames of the checkpoint that is in the log."""
         for segment in self._segments():
-            if not head.stated < segment.first <= head.checkpoint_end:
+            if not head.checkpoint_first <= segment.first <= head.checkpoint_end:
                 continue
             with self._map(segment.name) as octets:
                 for span in self._spans(octets, segment, head):
                     if span.numbers.start <= head.checkpoint_end:
                         yield _frame(octets, span)
 
-    def _check(self, head: Head) -> None:
-        """Check that the log ends where the checkpoint was made, and has all records that are to be kept."""
-        if self.keep.number < head.next - 1:
-            raise TryAgain(f"{self.path}: the log has gone on since the checkpoint was made")
-        if (self.keep.number, self.keep.chain) != (head.next - 1, head.chain):
+    def _check_chain(self, head: Head) -> None:
+        """Check that the checkpoint was made of this log: the next frame, or else the head, has the chain there."""
+        next_ = self.keep.number + 1
+        chain = head.chain if next_ == head.next else None
+        for segment in [one for one in self._segments() if one.first <= next_][-1:]:
+            with self._map(segment.name) as octets:
+                for span in self._spans(octets, segment, head):
+                    if span.numbers.start == next_:
+                        chain = _frame(octets, span).chain
+        if chain != self.keep.chain:
             raise NotAllowed(f"{self.path}: the checkpoint is of another log")
+
+    def _check_records(self, head: Head) -> None:
+        """Check that the log has all records that are to be kept, and has not gone on too far since."""
+        if head.next - 1 + self.checkpoint.count - self.keep.number > CHECKPOINT_LATEST:
+            raise TryAgain(f"{self.path}: the log has gone on too far since the checkpoint was made")
         found = 0
         for segment in self._segments():
             with self._map(segment.name) as octets:
                 for span in self._spans(octets, segment, head):
-                    found += not span.is_dropped and self.keep.holds(span.numbers.start)
+                    first = span.numbers.start
+                    found += not span.is_dropped and first <= self.keep.number and self.keep.holds(first)
         wanted = sum(map(len, self.keep.ranges))
         if found != wanted:
             raise DataError(f"{self.path}: {wanted - found:,} of the records to be kept are not here: see cspool-fsck")
@@ -163,7 +174,7 @@ class Compaction:
             raise DataError(f"{self.files.path(segment.name)}: damaged: see cspool-fsck") from None
 
     def _append(self, head: Head) -> None:
-        log = Writer(self.path, head, self._segments(), checkpoint=self.checkpoint.count)
+        log = Writer(self.path, head, self._segments(), stated=self.keep.number, checkpoint=self.checkpoint.count)
         try:
             for record in self.checkpoint:
                 log.write(record)
@@ -227,7 +238,7 @@ class Compaction:
                 first, chain = span.numbers.start, one.chain
             run.append(frame.hashes(one))
         end_run()
-        return append.new_segment(self.path, header._replace(checkpoint=0), len(pieces), b"".join(pieces))
+        return append.new_segment(self.path, header._replace(stated=0, checkpoint=0), len(pieces), b"".join(pieces))
 
 
 def _frame(octets: scan.Mapped, span: Span) -> Frame:

@@ -16,7 +16,8 @@ from typing import NamedTuple, Protocol
 from .. import disk, frame
 from ..errors import DataError, TryAgain
 
-VERSION = "2"  # of the spool: in 1, dropped records left no hash
+VERSION = "3"  # of the spool: in 1, dropped records left no hash; in 2, a checkpoint stood behind what it states
+CHECKPOINT_LATEST = 1 << 16  # records after the last that it states, among which a checkpoint must stand
 PIECE = 1 << 20  # octets copied at a time
 LIST = re.compile(r"segments\.(\d{1,19})")  # names of the files of a spool
 LOG = re.compile(r"\d{20}\.\d{1,9}\.log")
@@ -34,13 +35,14 @@ class Head(NamedTuple):
     list: int  # the segments are listed in the file `segments.<list>`
     digest: bytes  # BLAKE2b-256 of that file
     stated: int = 0  # the checkpoint states the log up to this number; records up to it may have been dropped
-    checkpoint_end: int = 0  # number of the last record of the checkpoint; its first is stated + 1
+    checkpoint_first: int = 0  # numbers of the first and the last record of the checkpoint; 0 and 0 for none
+    checkpoint_end: int = 0
 
     def text(self) -> bytes:
         """Return the contents of the file."""
         return (
-            f"cspool-head 1\nspool {self.spool.hex()}\nnext {self.next}\nchain {self.chain.hex()}\n"
-            f"first {self.first}\ncheckpoint {self.stated} {self.checkpoint_end}\n"
+            f"cspool-head 2\nspool {self.spool.hex()}\nnext {self.next}\nchain {self.chain.hex()}\n"
+            f"first {self.first}\ncheckpoint {self.stated} {self.checkpoint_first} {self.checkpoint_end}\n"
             f"segment {self.segment} {self.length}\nsegments {self.list} {self.digest.hex()}\n"
         ).encode()
 
@@ -61,16 +63,14 @@ class Head(NamedTuple):
                 bytes.fromhex(values["segments"][1]),
                 _count(values["checkpoint"][0]),
                 _count(values["checkpoint"][1]),
+                _count(values["checkpoint"][2]),
             )
         except (ValueError, KeyError, IndexError):
             raise DataError(f"{where}: not a head of a spool, or damaged") from None
         sizes = (len(head.spool), len(head.chain), len(head.digest)) == (16, 32, 32)
-        is_checkpoint = head.stated < head.checkpoint_end or head.checkpoint_end == 0
-        order = (
-            is_checkpoint
-            and head.stated <= head.checkpoint_end < head.next
-            and 0 < head.first <= head.next <= frame.NUMBER_MAX
-        )
+        checkpoint = (head.stated, head.checkpoint_first, head.checkpoint_end)
+        is_checkpoint = checkpoint == (0, 0, 0) or head.stated < head.checkpoint_first < head.checkpoint_end < head.next
+        order = is_checkpoint and 0 < head.first <= head.next <= frame.NUMBER_MAX
         segment = head.segment == "-" or LOG.fullmatch(head.segment)
         # A head has exactly one text. So a line that we do not know is an error, and is not ignored.
         if head.text() != text or not (sizes and order and segment):
@@ -85,25 +85,26 @@ class Header(NamedTuple):
     first: int  # no frame in the segment has a lower number
     chain: bytes  # h(first - 1)
     generation: int  # distinguishes segments with the same `first`
-    checkpoint: int  # number of records of the checkpoint with which the segment begins; 0 for none
+    stated: int  # the segment begins with a checkpoint that states the log up to this number; 0 and 0 for none
+    checkpoint: int  # number of records of that checkpoint
 
     def text(self) -> bytes:
         """Return the line, with its line end."""
         return (
-            f"cspool-segment 1 {self.spool.hex()} {self.first} {self.chain.hex()} {self.generation} {self.checkpoint}\n"
+            f"cspool-segment 2 {self.spool.hex()} {self.first} {self.chain.hex()} {self.generation}"
+            f" {self.stated} {self.checkpoint}\n"
         ).encode()
 
     @classmethod
     def parse(cls, line: bytes) -> "Header | None":
         """Return the header in a line with its line end, or None if it is not one."""
         try:
-            _, _, spool, first, chain, generation, checkpoint = line.decode("ascii").removesuffix("\n").split(" ")
-            header = cls(
-                bytes.fromhex(spool), _count(first), bytes.fromhex(chain), _count(generation), _count(checkpoint)
-            )
-        except ValueError:
+            _, _, spool, first, chain, *counts = line.decode("ascii").removesuffix("\n").split(" ")
+            header = cls(bytes.fromhex(spool), _count(first), bytes.fromhex(chain), *map(_count, counts))
+        except (ValueError, TypeError):
             return None
-        return header if header.text() == line else None
+        # It has no checksum, and cspool-fsck may have to believe it.
+        return header if header.text() == line and header.stated < max(1, header.first) else None
 
 
 class Segment(NamedTuple):
@@ -223,7 +224,7 @@ class Reader:
         """Return the head, and an iterator over the octets of all frames that it covers with numbers above `after`.
 
         The order is that of READING in cspool-spool(5): if the checkpoint
-        states more than `after`, its frames come first. `position` is where
+        states more than `after`, its frames come first, and again in their place. `position` is where
         the caller expects the frame `after` + 1; if it is right, nothing before
         it is read. Raises TryAgain, also while the frames are read.
         """
@@ -254,7 +255,7 @@ class Reader:
         wanted = _segments_after(after, head, segments)
         if after < head.stated:
             # A reader must have the checkpoint, which has segments of its own, before what it keeps of the log.
-            wanted.sort(key=lambda one: (not head.stated < one.first <= head.checkpoint_end, one.first))
+            wanted = [one for one in wanted if head.checkpoint_first <= one.first <= head.checkpoint_end] + wanted
             position = None
         for segment in wanted:
             try:

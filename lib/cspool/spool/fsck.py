@@ -30,10 +30,19 @@ class Run(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """The last number that a checkpoint states, and the number of its own last record; 0 and 0 for none."""
+    """The last number that a checkpoint states, and those of its first and last record; zeros for none."""
 
     stated: int
+    first: int
     end: int
+
+    @property
+    def records(self) -> int:
+        """The number of its records."""
+        return self.end - self.first + 1 if self.end else 0
+
+
+NO_CHECKPOINT = Checkpoint(0, 0, 0)
 
 
 class SpoolCheck:
@@ -60,8 +69,8 @@ class SpoolCheck:
         self._read_frames()
         for index, reason in self.damaged.items():
             self._say(f"{self.segments[index].name}: {reason}")
-        if self.checkpoint_frames < self.checkpoint.end - self.checkpoint.stated:
-            name = frame.records(self.checkpoint.stated + 1, self.checkpoint.end)
+        if self.checkpoint_frames < self.checkpoint.records:
+            name = frame.records(self.checkpoint.first, self.checkpoint.end)
             # No repair can mend this.
             self._say(f"the checkpoint in {name}: damaged: make another, on a machine that is up to date")
 
@@ -166,8 +175,10 @@ class SpoolCheck:
             found = self._last_checkpoint()
             if 0 < found.end < self.head.next:  # else the one that head names has been lost
                 self._say("head: names a checkpoint that is not there")
-                self.head = self.head._replace(stated=found.stated, checkpoint_end=found.end)
-        return Checkpoint(self.head.stated, self.head.checkpoint_end)
+                self.head = self.head._replace(
+                    stated=found.stated, checkpoint_first=found.first, checkpoint_end=found.end
+                )
+        return _named(self.head)
 
     def _has_checkpoint(self, head: Head) -> bool:
         """Return whether the segments do not deny that the checkpoint is where `head` says.
@@ -177,11 +188,11 @@ class SpoolCheck:
         """
         ends = [segment.first - 1 for segment in self.segments] + [head.next - 1]
         for segment in self.segments:
-            if segment.first == head.stated + 1:
+            if segment.first == head.checkpoint_first:
                 header = self._header(segment.name)
-                said = header.checkpoint if header else 0
-                agree = not header or said == head.checkpoint_end - head.stated
-                return agree or (head.checkpoint_end in ends and head.stated + said not in ends)
+                said = _begun(header) if header else NO_CHECKPOINT
+                agree = not header or said[1:] == _named(head)[1:]
+                return agree or (head.checkpoint_end in ends and said.end not in ends)
         return False
 
     def _last_checkpoint(self) -> Checkpoint:
@@ -189,8 +200,8 @@ class SpoolCheck:
         for segment in reversed(self.segments):
             header = self._header(segment.name)
             if header and header.checkpoint:
-                return Checkpoint(header.first - 1, header.first + header.checkpoint - 1)
-        return Checkpoint(0, 0)
+                return _begun(header)
+        return NO_CHECKPOINT
 
     # The frames
 
@@ -206,7 +217,7 @@ class SpoolCheck:
                 self.runs.append(Run(index, found, found, 1))
             expected = found.last + 1
             self.counts[index] += 1
-            self.checkpoint_frames += self.checkpoint.stated < found.number <= self.checkpoint.end
+            self.checkpoint_frames += self.checkpoint.first <= found.number <= self.checkpoint.end
         if self.head:
             self._note_gap(range(expected, self.head.next))
 
@@ -271,7 +282,10 @@ class SpoolCheck:
         segment = self.segments[index]
         length = self.head.length if self.head and segment.name == self.head.segment else segment.length
         header, position = scan.header(octets)
-        if not header or (self.id, segment.first) != header[:2]:
+        begun = self.checkpoint if segment.first == self.checkpoint.first else NO_CHECKPOINT
+
+        is_right = header and (header[:2] == (self.id, segment.first)) and (not begun.end or _begun(header) == begun)
+        if not is_right:
             self.damaged[index] = "its header is damaged"
         if length is not None and length > len(octets):
             self.damaged[index] = "shorter than it was"
@@ -283,6 +297,18 @@ class SpoolCheck:
             yield found
         if position != end and length is not None:  # else nothing says where it ended
             self.damaged.setdefault(index, "damaged")
+
+
+def _named(head: Head) -> Checkpoint:
+    """Return the checkpoint that a head names."""
+    return Checkpoint(head.stated, head.checkpoint_first, head.checkpoint_end)
+
+
+def _begun(header: Header) -> Checkpoint:
+    """Return the checkpoint that a segment begins with, as its header says."""
+    if not header.checkpoint:
+        return NO_CHECKPOINT
+    return Checkpoint(header.stated, header.first, header.first + header.checkpoint - 1)
 
 
 def check(path: str) -> SpoolCheck:
@@ -323,7 +349,7 @@ def repair(check: SpoolCheck) -> list[str]:
     rows[-1:] = [Segment(segment.name, None, None)] * len(rows[-1:])
     text = "".join(row.line() for row in rows).encode()
     number = 1 + max(int(old[1]) for old in map(LIST.fullmatch, ["segments.0", *os.listdir(path)]) if old)
-    checkpoint = check.checkpoint if check.checkpoint.end < next_ else Checkpoint(0, 0)
+    checkpoint = check.checkpoint if check.checkpoint.end < next_ else NO_CHECKPOINT
     first = max([head.first if head else 1, *(lost.stop for lost in check.lost)])
     disk.replace(os.path.join(path, f"segments.{number}"), text, os.path.join(path, "format"))
     new = Head(
@@ -348,6 +374,5 @@ def _rows(check: SpoolCheck, index: int) -> Iterator[Segment]:
 
 def _new_segment(check: SpoolCheck, first: int, chain: bytes, frames: int, octets: bytes) -> Segment:
     """Write a new segment, whose header names the checkpoint if that begins there."""
-    stated, end = check.checkpoint
-    checkpoint = end - stated if first == stated + 1 else 0
-    return append.new_segment(check.path, Header(check.id, first, chain, 0, checkpoint), frames, octets)
+    begun = (check.checkpoint.stated, check.checkpoint.records) if first == check.checkpoint.first else (0, 0)
+    return append.new_segment(check.path, Header(check.id, first, chain, 0, *begun), frames, octets)
