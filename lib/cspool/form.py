@@ -36,12 +36,15 @@ _BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^/|/$|//|^$")
 _HEX = re.compile(r"(?:[0-9a-f]{2})*")
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
 def line(value: Any) -> bytes:
     """Return a value as a line of JSON (RFC 8259) in UTF-8, without its line end.
 
     As in RFC 8785 it has no spaces, and no escapes but those that are required.
     """
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def read(octets: bytes) -> Any:
