@@ -25,17 +25,19 @@ class Log:
         self.kept = []  # numbers up to `stated` of the records that have not been dropped
 
     def append(self, body, sender):
-        sealed = record.seal(body, sender, ALICE.public)
+        self.append_sealed(record.seal(body, sender, ALICE.public), body, sender)
+
+    def append_sealed(self, sealed, body, sender):
         self.records.append(sealed)
         self.bodies.append((sender, body))
         self.chains.append(frame.next_chain(self.chains[-1], len(self.records), sealed))
 
-    def compact(self, bodies, kept, stated=None):
+    def compact(self, bodies, kept, stated=None, sender=ALICE):
         """Append a checkpoint and drop what it does not keep. Readers with an older head still find those records."""
         self.stated, self.kept = len(self.records) if stated is None else stated, kept
         self.checkpoint_first = len(self.records) + 1
         for body in bodies:
-            self.append(body, ALICE)
+            self.append(body, sender)
         self.checkpoint_end = len(self.records)
 
     def hash(self, number):
@@ -75,7 +77,8 @@ class Log:
 class Device:
     """One message database."""
 
-    def __init__(self, directory, name):
+    def __init__(self, directory, name, own=(ALICE,)):
+        self.own = own  # the keys of the user, newest first
         self.path = str(directory / name)
         self.db = schema.open_database(self.path, create=True)
 
@@ -85,27 +88,32 @@ class Device:
 
     def push(self, log, most=None):
         for body in list(outbox.bodies(self.db))[:most]:
-            log.append(body, ALICE)
+            log.append(body, self.user)
+
+    @property
+    def user(self):
+        """The key that is the user's as far as this machine knows."""
+        return seen.user_key(self.db, list(self.own))
 
     def fetch(self, log, end=None):
         end = len(log.records) if end is None else end
         if end >= seen.cursor(self.db).number:
             try:
-                Replay(self.db, [ALICE]).run(log.stream(seen.reached(self.db), end))
+                Replay(self.db, list(self.own)).run(log.stream(seen.reached(self.db), end))
             except TryAgain:  # it found a newer checkpoint while it was loading an older one
-                Replay(self.db, [ALICE]).run(log.stream(seen.reached(self.db), end))
+                Replay(self.db, list(self.own)).run(log.stream(seen.reached(self.db), end))
 
     def checkpoint(self, log):
         """Make a checkpoint and compact the log with it; return False if the device has not applied all of the log."""
         cursor = seen.cursor(self.db)
         if cursor.spool is None or cursor.number != len(log.records):
             return False
-        log.compact(list(checkpoint.bodies(self.db)), list(checkpoint.kept(self.db)))
+        log.compact(list(checkpoint.bodies(self.db)), list(checkpoint.kept(self.db)), sender=self.user)
         return True
 
     def fetch_and_die(self, log, frames, commits):
         """Be killed after reading this many frames, with a commit before each frame whose index is in `commits`."""
-        replay = Replay(self.db, [ALICE])
+        replay = Replay(self.db, list(self.own))
 
         def stream():
             for place, one in enumerate(log.stream(seen.reached(self.db), len(log.records))):
@@ -115,7 +123,7 @@ class Device:
                     replay.commit()
                 yield one
 
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt, TryAgain):  # of a newer checkpoint than the one that was loaded before
             replay.run(stream())
 
     def ids(self):

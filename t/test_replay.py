@@ -9,15 +9,21 @@ import json
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 from cspool import command, keys, record
 from cspool.database import checkpoint, content, outbox, schema, seen
+from cspool.database.accept import accept
+from cspool.database.replay import Replay
+from cspool.errors import BadConfig, CheckpointDamaged, Contradiction, DataError, TryAgain
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 from log import ALICE, HOST, Device, Log, read, state_of
-from reader import Reader
+from reader import Reader, make_key
 
 CONTENTS = "SELECT id, content FROM message WHERE fold_mailbox NOTNULL"
 STRANGER = keys.SecretKey(b"s" * 32)
@@ -37,7 +43,11 @@ class Machines(RuleBasedStateMachine):
     def start(self, count):
         self.directory = Path(tempfile.mkdtemp(prefix="cspool-t."))
         self.log = Log()
-        self.devices = [Device(self.directory, f"{number}.db") for number in range(count)]
+        self.keys = [ALICE]  # all machines have them, newest first
+        self.rekeyed = 0  # the record with the last change of the key
+        self.devices = [Device(self.directory, f"{number}.db", self.keys) for number in range(count)]
+        self.now = 1_000_000_000  # what the clocks of the machines say
+        checkpoint.time = SimpleNamespace(time=lambda: self.now)
         self.reader = Reader([b"a" * 32])
         self.serial = self.nonces = 0
         self.clock = 1_000_000_000
@@ -47,6 +57,7 @@ class Machines(RuleBasedStateMachine):
         return multiple(*range(count))
 
     def teardown(self):
+        checkpoint.time = time
         if hasattr(self, "devices"):
             self.converge()
             for device in self.devices:
@@ -71,7 +82,7 @@ class Machines(RuleBasedStateMachine):
     def deliver(self, mailbox, again, by_host):
         self.serial += not again
         octets = f"Subject: {self.serial}\r\n\r\n".encode()
-        sender = HOST if by_host else ALICE
+        sender = HOST if by_host else self.keys[0]
         self.log.append(command.deliver(octets, 1, mailbox, sealed=self.clock), sender)
 
     @rule(body=st.sampled_from(JUNK), sender=st.sampled_from([HOST, STRANGER, ALICE]))
@@ -88,6 +99,59 @@ class Machines(RuleBasedStateMachine):
     def wait(self, days):
         """Time passes. Checkpoints have the time of the last delivery, and forget."""
         self.clock += days * 86400
+
+    @rule(days=st.integers(-400, 400))
+    def jump(self, days):
+        """The clocks of the machines jump."""
+        self.now = self.clock + days * 86400
+
+    @precondition(lambda self: len(self.keys) < 3)
+    @rule(device=machines, most=st.none() | st.integers(0, 2))
+    def rekey(self, device, most):
+        """Change the user key. All machines get it; some sign with the old one until they sync."""
+        machine, seed = self.devices[device], b"a%d" % len(self.keys) * 16
+        machine.fetch(self.log)
+        machine.change(outbox.user_key(keys.SecretKey(seed).public))
+        self.keys.insert(0, keys.SecretKey(seed))
+        self.reader.keys.insert(0, make_key(seed))
+        for _ in range(3):  # it may have to take a new id
+            machine.push(self.log)
+            machine.fetch(self.log)
+        assert machine.user == self.keys[0]
+        self.rekeyed = len(self.log.records)
+        for other in self.devices if most is None else self.devices[:most]:
+            other.fetch(self.log)
+
+    @rule(device=machines)
+    def accept(self, device):
+        """Accept a log that needs no accepting."""
+        accept(self.devices[device].db, self.keys, lambda: self.log.stream(0, len(self.log.records)))
+
+    @rule(device=machines, kind=st.sampled_from(["drop", "swap", "alter", "repeat", "cut", "fork"]), data=st.data())
+    def lie(self, device, kind, data):
+        """The operator shows a machine another log. It takes nothing that is not in the true one."""
+        machine = self.devices[device]
+        head, *frames = self.log.stream(seen.reached(machine.db), len(self.log.records))
+        if not frames:
+            return
+        place = data.draw(st.integers(0, len(frames) - 1))
+        one = frames[place]
+        if kind == "drop":
+            del frames[place]
+        elif kind == "swap":
+            frames.insert(data.draw(st.integers(0, len(frames) - 1)), frames.pop(place))
+        elif kind == "alter":
+            frames[place] = one._replace(record=one.record[:-1] + bytes([one.record[-1] ^ 1]))
+        elif kind == "repeat":
+            frames[place] = one._replace(record=data.draw(st.sampled_from(frames)).record)
+        elif kind == "cut":
+            del frames[place:]
+        else:
+            forged = record.seal(command.deliver(b"Subject: forked\r\n\r\n", 1), HOST, ALICE.public)
+            frames[place:] = [one._replace(record=forged)]
+        with suppress(Contradiction, BadConfig, CheckpointDamaged, TryAgain, DataError):
+            Replay(machine.db, self.keys).run(iter([head, *frames]))
+        assert command.delivery_id("INBOX", b"Subject: forked\r\n\r\n") not in machine.ids()
 
     @rule(data=st.data())
     def repeat(self, data):
@@ -163,7 +227,7 @@ class Machines(RuleBasedStateMachine):
     def fetch(self, device, data, partial):
         machine = self.devices[device]
         first = seen.cursor(machine.db).number
-        end = data.draw(st.integers(first, len(self.log.records))) if partial else None
+        end = data.draw(st.integers(max(first, self.rekeyed), len(self.log.records))) if partial else None
         machine.fetch(self.log, end)
 
     @rule(data=st.data())
@@ -202,7 +266,7 @@ class Machines(RuleBasedStateMachine):
         stated = seen.cursor(machine.db).number
         if stated:
             bodies, kept = list(checkpoint.bodies(machine.db)), list(checkpoint.kept(machine.db))
-            self.late = (bodies, kept, stated)
+            self.late = (bodies, kept, stated, machine.user)
 
     @precondition(lambda self: self.late and self.late[2] > self.log.stated)
     @rule()
@@ -236,7 +300,7 @@ class Machines(RuleBasedStateMachine):
         if backup.exists():
             self.replace(device)
             shutil.copy(backup, self.devices[device].path)
-            self.devices[device] = Device(self.directory, f"{device}.db")
+            self.devices[device] = Device(self.directory, f"{device}.db", self.keys)
             if changed:
                 self.append(device, [])
 
@@ -248,12 +312,12 @@ class Machines(RuleBasedStateMachine):
             copy = schema.sqlite3.connect(str(self.directory / f"{copied_to}.db"))
             self.devices[source].db.backup(copy)
             copy.close()
-            self.devices[copied_to] = Device(self.directory, f"{copied_to}.db")
+            self.devices[copied_to] = Device(self.directory, f"{copied_to}.db", self.keys)
 
     @rule(device=machines)
     def rebuild(self, device):
         self.replace(device)
-        self.devices[device] = Device(self.directory, f"{device}.db")
+        self.devices[device] = Device(self.directory, f"{device}.db", self.keys)
 
     def replace(self, device):
         self.devices[device].push(self.log)
@@ -286,6 +350,7 @@ class Machines(RuleBasedStateMachine):
                 device.fetch(self.log)
                 device.push(self.log)
         new = Reader([b"a" * 32])
+        new.keys = self.reader.keys
         for reader in (self.reader, new):
             read(reader, self.log)
         for device in self.devices:
