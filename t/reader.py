@@ -628,9 +628,13 @@ class Reader:
 
     # Records
 
-    def unseal(self, record: bytes) -> Plain:
+    def opening(self) -> list[Key]:
+        """The keys that open records here: the user key, and those before it."""
+        return self.keys[[key.sign for key in self.keys].index(self.fold.user) :]
+
+    def unseal(self, record: bytes, keys: list[Key] | None = None) -> Plain:
         must(record[:1] == b"\1", "another version")
-        for key in self.keys if len(record) > 48 else []:
+        for key in (self.opening() if keys is None else keys) if len(record) > 48 else []:
             try:
                 plain = sodium.crypto_box_seal_open(record[1:], key.box, key.secret)
             except CryptoError:
@@ -712,7 +716,9 @@ class Reader:
             if c["do"] == "trust":
                 self.trust(number, bytes.fromhex(c["key"]), c["comment"])
         fold.devices[device] = (value["counter"], h256(body).hex())
-        fold.user = user
+        if user != fold.user:
+            before, fold.user = self.opening(), user
+            self.deliver_early(before)
 
     def trust(self, number: int, key: bytes, comment: str) -> None:
         self.fold.trust[key] = (comment, number)
@@ -720,12 +726,26 @@ class Reader:
         for n in sorted(self.fold.aside):
             try:
                 if self.unseal(self.records[n]).sender == key:
-                    role, _, value, octets = self.parse(self.records[n])
-                    if value["command"] == "deliver":
-                        self.deliver(n, role, value, octets)
-                        del self.fold.aside[n]
-            except (Aside, Stop):
+                    self.deliver_again(n)
+            except Aside:
                 pass
+
+    def deliver_early(self, before: list[Key]) -> None:
+        """Deliver what these keys did not open, and those that the user has by now do."""
+        for n in sorted(self.fold.aside):
+            try:
+                self.unseal(self.records[n], before)
+            except Aside:
+                self.deliver_again(n)
+
+    def deliver_again(self, n: int) -> None:
+        try:
+            role, _, value, octets = self.parse(self.records[n])
+            if value["command"] == "deliver":
+                self.deliver(n, role, value, octets)
+                del self.fold.aside[n]
+        except (Aside, Stop):
+            pass
 
     # Checkpoints
 
@@ -753,7 +773,7 @@ class Reader:
         state, hashes, value, sender = b"", [], {}, b""
         for frame in frames:
             try:
-                plain = self.unseal(frame.record)
+                plain = self.unseal(frame.record, self.keys)
                 body = plain.body(BODY_MAX["user"])
                 plain.check(body)
                 value, octets = parse_body(body, "user", self.spool)
@@ -804,7 +824,7 @@ class Reader:
     def contents(self, record: bytes) -> dict[int, bytes]:
         """The messages that a record holds, by their places."""
         try:
-            line, _, octets = self.unseal(record).body(BODY_MAX["user"]).partition(b"\n")
+            line, _, octets = self.unseal(record, self.keys).body(BODY_MAX["user"]).partition(b"\n")
             value, place, found = parse_line(line), 0, {}
             if value["command"] == "deliver":
                 return {0: octets}

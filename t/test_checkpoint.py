@@ -725,7 +725,7 @@ def test_only_the_user_can_make_one(tmp_path, log, desktop, laptop):
         replayed.fetch(log)
         Replay(replayed.db, [ALICE]).run(forged(log, sender).stream(9, 11))
         assert replayed.state() == before
-        assert [number for (number,) in replayed.db.execute("SELECT number FROM aside")] == [9, 10, 11]
+        assert [number for (number,) in replayed.db.execute("SELECT number FROM aside ORDER BY number")] == [9, 10, 11]
 
 
 def test_the_user_cannot_state_nonsense_unnoticed(tmp_path, log, desktop, laptop):

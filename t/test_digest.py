@@ -156,6 +156,21 @@ def test_who_has_lost_records_states_nothing_and_compares_nothing(tmp_path, log,
     assert state_of(late.db) == state_of(desktop.db) and not seen.is_lossy(late.db, len(log.records))
 
 
+def test_a_load_that_is_cut_off_leaves_the_fold_alone(tmp_path, log, desktop):
+    """Also what it sets aside: until the state replaces the fold, a change states the digest of what was there."""
+    log.append(b"junk", HOST)
+    desktop.fetch(log)
+    desktop.checkpoint(log)
+    new = Device(tmp_path, "new")
+    new.fetch(log, 0)
+    before = state_of(new.db)
+    new.fetch_and_die(log, 9, {8})
+    assert seen.reached(new.db) == 5 and state_of(new.db) == before
+    new.fetch(log)
+    desktop.fetch(log)
+    assert state_of(new.db) == state_of(desktop.db) and b'["aside",5]' in state_of(new.db)
+
+
 def test_a_digest_that_went_wrong_makes_no_checkpoint(desktop):
     desktop.db.execute("UPDATE cursor SET digest = zeroblob(32)")
     with pytest.raises(DataError, match="digest of the mailboxes is wrong"):

@@ -24,7 +24,7 @@ loader.exec_module(fsck)
 
 
 def run(path, repair=False):
-    return fsck.main({"SPOOL": path, "--repair": repair, "--quiet": True})
+    return fsck.main({"SPOOL": path, "--repair": repair, "--quiet": True, "--shared": False})
 
 
 def frames(path, after=0):

@@ -5,11 +5,11 @@ import zlib
 
 import pytest
 from cspool import command, form, frame, keys, record
-from cspool.database import aside, checkpoint
+from cspool.database import aside, checkpoint, outbox
 from cspool.errors import DataError
 from hypothesis import given
 from hypothesis import strategies as st
-from log import ALICE, HOST, Device, Log
+from log import ALICE, HOST, Device, Log, state_of
 
 STRANGER = keys.SecretKey(b"s" * 32)
 
@@ -103,6 +103,33 @@ def test_many_records_are_one_line(tmp_path, log):
     (kind,) = aside.kinds(device.db)
     assert aside.describe(kind) == f"50 records from 1 to 50 are set aside: {kind.reason}"
     assert aside.untrusted(device.db) == {STRANGER.public.sign: 50}
+
+
+def test_mail_to_a_new_key_that_came_before_the_log_knew_it(tmp_path, log):
+    """A machine that has the new key already, and one that gets it later, come to the same."""
+    new = keys.SecretKey(b"n" * 32)
+    early, late = Device(tmp_path, "early", (new, ALICE)), Device(tmp_path, "late")
+    late.fetch(log)
+    trust(late, HOST)
+    late.push(log)
+    for text, sender in ((b"1", HOST), (b"2", STRANGER), (b"3", HOST)):
+        body = mail(text)
+        log.append_sealed(record.seal(body, sender, new.public), body, sender)
+    late.fetch(log)
+    assert [one.reason for one in aside.list_all(late.db)] == ["does not open with this key"] * 3
+    late.change(outbox.user_key(new.public))
+    late.push(log)
+    late.own = (new, ALICE)
+    for device in (early, late):
+        device.fetch(log)
+        assert len(device.ids()) == 2
+    assert state_of(early.db) == state_of(late.db)
+    assert aside.untrusted(late.db) == {STRANGER.public.sign: 1}
+    trust(late, STRANGER)
+    late.push(log)
+    for device in (early, late):
+        device.fetch(log)
+        assert len(device.ids()) == 3
 
 
 def test_a_user_key_whose_halves_are_of_two_keys(tmp_path, log):

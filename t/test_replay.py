@@ -100,6 +100,14 @@ class Machines(RuleBasedStateMachine):
         """Time passes. Checkpoints have the time of the last delivery, and forget."""
         self.clock += days * 86400
 
+    @rule(by_host=st.booleans())
+    def deliver_to_the_next_key(self, by_host):
+        """A host has been given a key of the user that the log does not know yet."""
+        self.serial += 1
+        body = command.deliver(f"Subject: {self.serial}\r\n\r\n".encode(), 1, sealed=self.clock)
+        sender, new = HOST if by_host else self.keys[0], keys.SecretKey(b"a%d" % len(self.keys) * 16)
+        self.log.append_sealed(record.seal(body, sender, new.public), body, sender)
+
     @rule(days=st.integers(-400, 400))
     def jump(self, days):
         """The clocks of the machines jump."""

@@ -128,7 +128,11 @@ def test_two_dashes_end_the_options(tool, words, expected):
         ("fetch", ["--folow"], "--folow: no such option: did you mean --follow?"),
         ("append", ["--max-byte=5", "--maxbytes=5"], "--maxbytes: no such option: did you mean --max-bytes?"),
         ("fsck", ["-x", "spool"], "-x: no such option: see --help"),
-        ("fsck", ["--", "--quiet", "spool"], "usage: cspool-fsck [--repair] [--quiet] SPOOL"),
+        (
+            "fsck",
+            ["--", "--quiet", "spool"],
+            "usage: cspool-fsck [--repair] [--quiet] SPOOL or cspool-fsck --shared DIR1 DIR2",
+        ),
         ("mkspool", ["--"], "usage: cspool-mkspool SPOOL"),
         ("keygen", ["--comment", "--", "--passphrase"], "usage: cspool-keygen [--passphrase] [--comment=TEXT] KEY"),
     ],

@@ -112,6 +112,12 @@ def verify(sign: bytes, message: bytes, signature: bytes) -> bool:
     return True
 
 
+def up_to(ring: list[SecretKey], sign: bytes | None) -> list[SecretKey]:
+    """Return the keys of a ring, newest first, without those newer than the one with this Ed25519 half."""
+    signs = [key.public.sign for key in ring]
+    return ring[signs.index(sign) :] if sign in signs else ring
+
+
 def short(sign: bytes) -> str:
     """Return the start of an Ed25519 key, which names it in messages when it has no comment."""
     return base64.b64encode(sign[:9]).decode()

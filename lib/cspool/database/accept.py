@@ -249,8 +249,6 @@ def _queue_aside(db: sqlite3.Connection, own: list[SecretKey], mailboxes: dict[s
     def appends() -> Iterator[Append]:
         for one in aside.list_all(db):
             sealed = aside.sealed(db, one.number)
-            if not sealed:
-                continue
             with suppress(DataError, TooOld):
                 box = record.open_box(own, sealed)
                 fields, octets = command.decode(

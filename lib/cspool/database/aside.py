@@ -1,7 +1,8 @@
-"""Records that are set aside: kept sealed, and not acted on, until a trust delivers them or the user discards them.
+"""Records that are set aside: kept sealed, and not acted on, until a trust or a new user key delivers them.
 
 A record costs its own size here. Its sender is the key that it says has signed
-it; nothing of that is verified before the user trusts that key.
+it; nothing of that is verified before the user trusts that key. A record whose
+box does not open has no sender.
 """
 
 import sqlite3
@@ -32,9 +33,8 @@ def describe(kind: Kind) -> str:
 
 
 def add(db: sqlite3.Connection, number: int, reason: str, sender: bytes | None, sealed: bytes) -> None:
-    """Set a record aside; `sender` is None when its box does not open, and a trust can never deliver it."""
-    row = (number, reason, sender, sealed if sender else None)
-    db.execute("INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?)", row)
+    """Set a record aside; `sender` is None when its box does not open."""
+    db.execute("INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?)", (number, reason, sender, sealed))
 
 
 def remove(db: sqlite3.Connection, numbers: list[int]) -> None:
@@ -70,13 +70,12 @@ def senders(db: sqlite3.Connection) -> list[bytes]:
     return [key for (key,) in db.execute("SELECT DISTINCT sender FROM aside WHERE sender NOTNULL")]
 
 
-def numbers_of(db: sqlite3.Connection, sender: bytes) -> list[int]:
-    """Return the numbers of the records that are set aside of this sender, in order."""
-    query = "SELECT number FROM aside WHERE sender = ? ORDER BY number"
+def numbers_of(db: sqlite3.Connection, sender: bytes | None) -> list[int]:
+    """Return the numbers of the records that are set aside of this sender, in order; None: whose box does not open."""
+    query = "SELECT number FROM aside WHERE sender IS ? ORDER BY number"
     return [number for (number,) in db.execute(query, (sender,))]
 
 
-def sealed(db: sqlite3.Connection, number: int) -> bytes | None:
-    """Return a record that is set aside, if its box opens."""
-    found = db.execute("SELECT sealed FROM aside WHERE number = ?", (number,)).fetchone()
-    return found[0] if found else None
+def sealed(db: sqlite3.Connection, number: int) -> bytes:
+    """Return a record that is set aside."""
+    return bytes(db.execute("SELECT sealed FROM aside WHERE number = ?", (number,)).fetchone()[0])

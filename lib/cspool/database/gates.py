@@ -61,6 +61,11 @@ class Entry(NamedTuple):
     fields: Fields
     octets: bytes
 
+    @property
+    def flags(self) -> list[str]:
+        """The flags of a delivery: those of a host do not count."""
+        return self.fields["flags"] if self.by_user else []
+
 
 def stranger(sender: bytes) -> str:
     """Return why a record of a key that is neither the user's nor trusted is set aside."""
@@ -113,7 +118,7 @@ class Gates:
         costs its own size.
         """
         try:
-            box = record.open_box(self.own, sealed)
+            box = record.open_box(keys.up_to(self.own, self.seen.user), sealed)
         except DataError as error:
             raise Refused(str(error), None) from None
         by_user = box.sender == self.seen.user
@@ -138,19 +143,26 @@ class Gates:
             raise Refused(reason, box.sender)
         return Entry(number, frame.HEADER_SIZE + size, box.sender, by_user, command.body_hash(body), fields, octets)
 
-    def _deliver_aside(self, sender: bytes) -> dict[bytes, None]:
+    def _deliver_aside(self, sender: bytes | None) -> dict[bytes, None]:
         """Deliver what is set aside of a host that is trusted now; return the ids of the messages.
 
-        Each record is delivered whole, or stays set aside for another reason.
+        None stands for the records that did not open before there was another
+        user key. Each record is delivered whole, or stays set aside for another
+        reason.
         """
         touched: dict[bytes, None] = {}
         for number in aside.numbers_of(self.db, sender):
-            sealed = aside.sealed(self.db, number) or b""
+            sealed = aside.sealed(self.db, number)
             fold = Fold(self.db, number)
             try:
-                entry = self._open(number, len(sealed), record.open_box(self.own, sealed), by_user=False)
-                fold.deliver(entry.fields, entry.octets)
-            except DataError as error:
+                entry = self._enter(number, sealed)
+                if entry.fields["command"] != "deliver":
+                    raise Refused(f"a {entry.fields['command']} that came too early", entry.sender)
+                fold.deliver(entry.fields, entry.octets, entry.flags, entry.by_user)
+            except Refused as refused:
+                aside.add(self.db, number, str(refused), refused.sender, sealed)
+                continue
+            except (DataError, TooOld) as error:
                 aside.add(self.db, number, str(error), sender, sealed)
                 continue
             aside.remove(self.db, [number])
@@ -167,8 +179,7 @@ class Gates:
             match entry.fields["command"]:
                 case "deliver":
                     fold = Fold(self.db, entry.number)
-                    flags = entry.fields["flags"] if entry.by_user else ()
-                    fold.deliver(entry.fields, entry.octets, flags, entry.by_user)
+                    fold.deliver(entry.fields, entry.octets, entry.flags, entry.by_user)
                     self._note_sealed(entry.fields)
                     self.touched.update(fold.touched)
                 case "change":
@@ -200,7 +211,10 @@ class Gates:
         row = (fields["device"], fields["counter"], entry.body_hash)
         self.db.execute("INSERT OR REPLACE INTO device VALUES (?, ?, ?)", row)
         outbox.confirm(self.db, fields["device"], entry.body_hash)
+        before = self.seen.user
         self.seen.read_user(self.own)
+        if self.seen.user != before:
+            self.touched.update(self._deliver_aside(None))
 
     def _continues(self, number: int, fields: Fields) -> bool:
         """Return whether a change takes effect: only if it continues the changes of its device in this spool."""

@@ -182,19 +182,18 @@ class Loading:
                 self.db.execute("INSERT INTO wanted VALUES (?)", columns[:1])
                 here = "SELECT 0 FROM aside WHERE number = :number"
                 row = {"number": columns[0], "offset": ASIDE}
-                self.db.execute(f"INSERT INTO kept VALUES (:number, :offset, ({here}))", row)
+                self.db.execute(f"INSERT INTO kept VALUES (:number, :offset, ({here}), NULL)", row)
             elif kind == "message":
                 self.db.execute("INSERT OR IGNORE INTO wanted VALUES (?)", columns[4:5])
                 # It may belong to another message here, of which this is a copy.
                 here = "SELECT key FROM content WHERE number = :number AND offset = :offset"
                 row = dict(zip(("number", "offset"), columns[4:], strict=True))
-                self.db.execute(f"INSERT OR IGNORE INTO kept VALUES (:number, :offset, ({here}))", row)
+                self.db.execute(f"INSERT OR IGNORE INTO kept VALUES (:number, :offset, ({here}), NULL)", row)
         # What a trust has delivered meanwhile may be here, set aside.
         lacking = "SELECT number FROM kept WHERE content IS NULL"
         for (number,) in self.db.execute(f"SELECT number FROM aside WHERE number IN ({lacking})").fetchall():
             sealed = aside.sealed(self.db, number)
-            if sealed is not None:
-                self._open_kept(number, sealed)
+            self._open_kept(number, sealed)
         known = f"number IN (SELECT number FROM record) AND number NOT IN ({lacking})"
         self.db.execute(f"DELETE FROM wanted WHERE {known}")
 
@@ -244,8 +243,8 @@ class Loading:
         if not self.db.execute("SELECT 1 FROM wanted WHERE number = ?", (one.number,)).fetchone():
             return  # it is here, or not needed
         if self.db.execute("SELECT 1 FROM kept WHERE number = ? AND offset = ?", (one.number, ASIDE)).fetchone():
-            self._set_aside(one.number, one.record)
-            self._found(one.number, ASIDE, 0)
+            row = (one.record, one.number, ASIDE)
+            self.db.execute("UPDATE kept SET content = 0, sealed = ? WHERE number = ? AND offset = ?", row)
         if self.db.execute(MISSING, (one.number,)).fetchone():
             reason = self._open_kept(one.number, one.record) or "it does not hold the message"
             if self.db.execute(MISSING, (one.number,)).fetchone():
@@ -255,9 +254,9 @@ class Loading:
         self.db.execute("DELETE FROM wanted WHERE number = ?", (one.number,))
 
     def _set_aside(self, number: int, sealed: bytes) -> None:
-        """Set a record aside that the state has set aside, without looking into it."""
+        """Set a record aside that the state has set aside, without doing what it says."""
         try:
-            sender = record.open_box(self.own, sealed).sender
+            sender = record.open_box(keys.up_to(self.own, self.user), sealed).sender
         except DataError as error:
             aside.add(self.db, number, str(error), None, sealed)
             return
@@ -325,6 +324,9 @@ class Loading:
         if len(checkpoint.parts(self.db, self.parts.start, self.parts.stop)) < len(self.parts):
             raise TryAgain(f"another cspool-apply is at a checkpoint beside {self.name}")
         outbox.confirm_up_to(self.db, self.own_change)
+        for (number,) in self.db.execute("SELECT number FROM kept WHERE sealed NOTNULL").fetchall():
+            query = "SELECT sealed FROM kept WHERE number = ? AND offset = ?"
+            self._set_aside(number, *self.db.execute(query, (number, ASIDE)).fetchone())
         yield from Replacement(self.db, self.name, self.log.number).run(self._rows())
         content.forget_all_unused(self.db)
         row = (self.stated, self.command["chain"], self.user)

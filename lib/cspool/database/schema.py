@@ -51,9 +51,9 @@ CREATE TABLE history (number INTEGER PRIMARY KEY, chain BLOB NOT NULL, digest BL
 CREATE TABLE trust (key BLOB PRIMARY KEY, comment TEXT NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE distrust (key BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE device (id BLOB PRIMARY KEY, counter INTEGER NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID;
--- Records set aside, sealed as they came if a trust of their sender may still deliver them.
-CREATE TABLE aside (number INTEGER PRIMARY KEY, reason TEXT NOT NULL, sender BLOB, sealed BLOB);
-CREATE INDEX aside_sender ON aside (sender, number) WHERE sender IS NOT NULL;
+-- Records set aside, sealed as they came; no sender: the box does not open.
+CREATE TABLE aside (number INTEGER PRIMARY KEY, reason TEXT NOT NULL, sender BLOB, sealed BLOB NOT NULL);
+CREATE INDEX aside_sender ON aside (sender, number);
 -- Records that the spool has lost before they could be applied.
 CREATE TABLE lost (number INTEGER PRIMARY KEY, last INTEGER NOT NULL, noticed INTEGER NOT NULL);
 -- What the spool has shown that contradicts what had been applied: when, what, and its head.
@@ -71,7 +71,11 @@ CREATE TABLE part (
     number INTEGER PRIMARY KEY, hash BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, body BLOB
 );
 CREATE TABLE wanted (number INTEGER PRIMARY KEY);
-CREATE TABLE kept (number INTEGER, offset INTEGER, content INTEGER, PRIMARY KEY (number, offset)) WITHOUT ROWID;
+CREATE TABLE kept (
+    number INTEGER, offset INTEGER, content INTEGER,
+    sealed BLOB,                                         -- to be set aside, once the state replaces the fold
+    PRIMARY KEY (number, offset)
+) WITHOUT ROWID;
 
 -- A mailbox without a name is deleted, or its id is an alias of another one (same_as).
 CREATE TABLE mailbox (

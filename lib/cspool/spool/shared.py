@@ -1,7 +1,7 @@
 """Trying whether two mounts of one directory are one coherent file system: for cspool-fsck --shared.
 
-An append relies on a rename that everybody sees at once, and on a lock that
-everybody respects. Where hosts cache names or attributes, or lock for
+An append relies on a rename that all processes see at once, and on a lock that
+all of them respect. Where hosts cache names or attributes, or lock for
 themselves, an append that was acknowledged is lost, without an error. So this
 appends to a scratch spool, by turns and at once, and counts.
 """
