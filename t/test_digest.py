@@ -159,12 +159,14 @@ def test_who_has_lost_records_states_nothing_and_compares_nothing(tmp_path, log,
 def test_a_load_that_is_cut_off_leaves_the_fold_alone(tmp_path, log, desktop):
     """Also what it sets aside: until the state replaces the fold, a change states the digest of what was there."""
     log.append(b"junk", HOST)
+    for name in "def":
+        log.append(command.deliver(f"Subject: {name}\r\n\r\n".encode(), 1), HOST)
     desktop.fetch(log)
     desktop.checkpoint(log)
     new = Device(tmp_path, "new")
     new.fetch(log, 0)
     before = state_of(new.db)
-    new.fetch_and_die(log, 9, {8})
+    new.fetch_and_die(log, 10, {9})
     assert seen.reached(new.db) == 5 and state_of(new.db) == before
     new.fetch(log)
     desktop.fetch(log)
