@@ -49,3 +49,12 @@ def test_uidvalidity_has_32_bits_whatever_the_clock_says(tmp_path, monkeypatch, 
         schema.add_mailbox(db, bytes([number + 1]) * 16)
     found = [one for (one,) in db.execute("SELECT uidvalidity FROM mailbox")]
     assert len(set(found)) == 4 and all(0 < one < 2**32 for one in found)
+
+
+def test_what_another_tool_is_making_is_not_seen_half_made(tmp_path):
+    """The numbers that say what it is are read in one transaction."""
+    schema.open_database(str(tmp_path / "mail.db"), create=True).close()
+    db, within = sqlite3.connect(str(tmp_path / "mail.db"), isolation_level=None), []
+    db.set_trace_callback(lambda text: within.append(db.in_transaction) if "PRAGMA" in text else None)
+    assert schema._version(db) == ((schema.APPLICATION, schema.VERSION), False)
+    assert within == [True, True]

@@ -164,11 +164,11 @@ def open_database(path: str, create: bool = False) -> sqlite3.Connection:
         raise TryAgain(f"{path}: {error}") from None
     try:
         digest.install(db)
-        version = _version(db)
+        version, is_empty = _version(db)
         if create and version == (0, 0):
             _create(db)
-            version = _version(db)
-        elif version == (0, 0) and not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            version, is_empty = _version(db)
+        elif version == (0, 0) and is_empty:
             raise NoInput(f"{path}: not made to its end (cspool-apply makes it)")
         if version != (APPLICATION, VERSION):
             raise BadConfig(f"{path}: not a message database of this version")
@@ -181,14 +181,19 @@ def open_database(path: str, create: bool = False) -> sqlite3.Connection:
     return db
 
 
-def _version(db: sqlite3.Connection) -> tuple[int, int]:
-    return db.execute("PRAGMA application_id").fetchone()[0], db.execute("PRAGMA user_version").fetchone()[0]
+def _version(db: sqlite3.Connection) -> tuple[tuple[int, int], bool]:
+    """Return application and version, and whether nothing is there, of one moment: another tool may be making it."""
+    with reading(db):
+        is_empty = not db.execute("SELECT 1 FROM sqlite_schema").fetchone()
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        return (application, version), is_empty
 
 
 def _create(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     with writing(db):
-        if _version(db) != (0, 0):
+        if _version(db)[0] != (0, 0):
             return  # another tool was faster
         for statement in [*SCHEMA.split(";\n"), *digest.triggers()]:
             db.execute(statement)
