@@ -14,7 +14,7 @@ from cspool.database import checkpoint
 from cspool.errors import Failure
 from cspool.imap.server import Server
 from cspool.imap.session import Session
-from cspool.mail import envelope, message, order, text
+from cspool.mail import date, envelope, message, order, text
 from cspool.octets import with_crlf
 from cspool.spool import compact, files, scan, web
 from imap import Mailboxes, mail
@@ -28,13 +28,14 @@ def mime(octets):
     octets = with_crlf(octets)
     root = message.parse(octets)
     answers = b"* 1 FETCH (%b %b)\r\n"
-    check_syntax(answers % (envelope.envelope(root.fields), envelope.structure(octets, root)))
-    check_syntax(answers % (b"x", envelope.structure(octets, root, extended=False)))
-    text.body_text(octets, root)
-    text.header_text(octets[: root.body])
-    text.preview(octets, root)
-    text.sent(root.fields.get(b"date", b""))
-    order.order(root.fields)
+    check_syntax(
+        answers % (envelope.envelope(root.fields, envelope.address_lists(root.fields)), envelope.structure(root))
+    )
+    check_syntax(answers % (b"x", envelope.structure(root, extended=False)))
+    text.body_text(root)
+    text.header_text(root.header)
+    date.sent(root.fields.get(b"date", b""))
+    order.order(root.fields, envelope.address_lists(root.fields))
 
 
 def imap(octets):

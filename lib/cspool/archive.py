@@ -15,6 +15,7 @@ from . import maildir
 from .errors import NoInput
 from .frame import LIMIT
 from .mail import utf7
+from .octets import FROM_DATE
 
 MBOX_FLAGS = {
     "status": {"R": "\\Seen"},
@@ -139,9 +140,7 @@ def _message(number: int, message: bytearray, date: int | None, mailbox: str) ->
     return ArchivedMessage(f"message {number}", octets[: LIMIT + 1], date, mailbox, flags)
 
 
-_FROM_DATE = re.compile(
-    rb" ([A-Z][a-z]{2}) +(\d{1,2}) +(\d\d):(\d\d)(?::(\d\d))?(?: +[A-Z]{1,5})?(?: +([+-]\d\d)(\d\d))? +(\d{4})\b"
-)
+_FROM_DATE = re.compile(FROM_DATE)
 
 
 def _from_date(line: bytes) -> int | None:

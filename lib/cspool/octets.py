@@ -2,6 +2,10 @@
 
 import re
 
+# The time in a "From " line: month, day, hour, minute, second, zone in hours and minutes, year.
+FROM_DATE = (
+    rb" ([A-Z][a-z]{2}) +(\d{1,2}) +(\d\d):(\d\d)(?::(\d\d))?(?: +[A-Z]{1,5})?(?: +([+-]\d\d)(\d\d))? +(\d{4})\b"
+)
 _DATE_FIRST = (  # compiled where it is used: cspool-seal does not
     rb"(?i)(?:(?:return-path|envelope-to|delivered-to|x-original-to):[^\n]*\n(?:[ \t][^\n]*\n)*)*"
     rb"(delivery-date:[^\n]*\n(?:[ \t][^\n]*\n)*)"
@@ -9,10 +13,16 @@ _DATE_FIRST = (  # compiled where it is used: cspool-seal does not
 
 
 def without_envelope(octets: bytes) -> bytes:
-    """Return a message without the mbox "From " line that a mail server may put before it."""
+    """Return a message without the mbox "From " line that a mail server may put before it.
+
+    That has a date. So a field "From :" (RFC 5322 section 4.5) and a text that
+    begins "From here on" stay.
+    """
     if not octets.startswith(b"From "):
         return octets
-    return octets.partition(b"\n")[2]
+    line, _, rest = octets.partition(b"\n")
+    is_envelope = not line[4:].lstrip().startswith(b":") and re.search(FROM_DATE, line)
+    return rest if is_envelope else octets
 
 
 def with_crlf(octets: bytes) -> bytes:

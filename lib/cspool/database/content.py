@@ -3,7 +3,7 @@
 import sqlite3
 
 from ..command import Fields
-from ..mail import envelope, message, order, text
+from ..mail import date, envelope, message, order, text
 
 # What is computed of a message has at most so many octets, and so many times its size.
 COMPUTED_MAX = 1 << 20
@@ -19,13 +19,13 @@ def add(db: sqlite3.Connection, message_id: bytes, octets: bytes, number: int | 
     root = message.parse(octets)
     reduced = 0
     try:
-        columns, texts, ordering = computed(octets, root)
+        columns, texts, ordering = computed(root)
         size = sum(map(len, (columns["envelope"], columns["structure"], columns["preview"], *texts)))
         if size > COMPUTED_MAX + COMPUTED_RATIO * len(octets):
             raise ValueError("no limit has foreseen this")
     except Exception:
         # A fault of ours in what only helps clients must not stop the log, and with it all mail.
-        columns, texts, ordering = computed(b"", message.parse(b""))
+        columns, texts, ordering = computed(message.parse(b""))
         reduced = 1
     columns["reduced"] = reduced
     columns |= {"number": number, "offset": offset, "id": message_id, "size": len(octets)}
@@ -37,16 +37,17 @@ def add(db: sqlite3.Connection, message_id: bytes, octets: bytes, number: int | 
     return key
 
 
-def computed(octets: bytes, root: message.Part) -> tuple[Fields, tuple[str, str], order.Order]:
+def computed(root: message.Part) -> tuple[Fields, tuple[str, str], order.Order]:
     """Return what is computed of a message: columns of `content`, texts of header and body, and `ordering`."""
+    body, preview = text.body_text(root)
+    addresses = envelope.address_lists(root.fields)
     columns: Fields = {
-        "envelope": envelope.envelope(root.fields),
-        "structure": envelope.structure(octets, root),
-        "preview": envelope.string(text.preview(octets, root).encode("utf-8", "replace")),
+        "envelope": envelope.envelope(root.fields, addresses),
+        "structure": envelope.structure(root),
+        "preview": envelope.string(preview.encode("utf-8", "replace")),
     }
-    columns["sent"], columns["sent_day"] = text.sent(root.fields.get(b"date", b""))
-    texts = text.header_text(octets[: root.body]), text.body_text(octets, root)
-    return columns, texts, order.order(root.fields)
+    columns["sent"], columns["sent_day"] = date.sent(root.fields.get(b"date", b"")) or (None, None)
+    return columns, (text.header_text(root.header), body), order.order(root.fields, addresses)
 
 
 def reduced(db: sqlite3.Connection, after: int) -> list[int]:

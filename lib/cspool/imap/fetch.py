@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from ..mail import envelope, message, text
+from ..mail import envelope, message, transfer
 from .grammar import (
     CONDSTORE,
     MONTHS,
@@ -279,7 +279,7 @@ def _body(fetch: Fetch) -> Item:
 
     def item(row: Row) -> bytes:
         octets = whole(row)
-        return b"BODY " + envelope.structure(octets, message.parse(octets), extended=False)
+        return b"BODY " + envelope.structure(message.parse(octets), extended=False)
 
     return item
 
@@ -360,28 +360,31 @@ def part_of(octets: bytes, section: Section) -> bytes | None:
     if part is None:
         return None
     if not section.what:
-        return octets[part.body : part.end]
+        return part.content
     if section.what == b"MIME":
-        return octets[part.start : part.body]
+        return part.header
     inner = part.message
     if inner is None:
         return None
     if section.what == b"TEXT":
-        return octets[inner.body : inner.end]
-    header = octets[inner.start : inner.body]
-    return header if section.what == b"HEADER" else header_fields(section)(header)
+        return inner.content
+    return inner.header if section.what == b"HEADER" else header_fields(section)(inner.header)
 
 
 def decoded_part(octets: bytes, path: list[int]) -> bytes | None:
     """Return a part without its transfer encoding; the whole message, as it is, if `path` is empty.
 
-    Return None if there is no such part. Raises No for an unknown encoding.
+    Return None if there is no such part. Raises No for an unknown encoding,
+    and for one that is damaged: what is decoded would not be the whole part.
     """
     if not path:
         return octets
     part = message.parse(octets).find(path)
     if part is None:
         return None
-    if part.encoding not in (b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable"):
+    if part.encoding not in transfer.KNOWN:
         raise No("[UNKNOWN-CTE] Unknown Content-Transfer-Encoding")
-    return text.decoded(octets, part)
+    decoded = transfer.decode(part.content, part.encoding)
+    if not decoded.is_whole:
+        raise No("[PARSE] The part is not in its Content-Transfer-Encoding")
+    return decoded.octets

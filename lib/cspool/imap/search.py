@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..mail import text
+from ..mail.casemap import searchable
 from .grammar import CONDSTORE, BadCommand, No, Parser, SequenceSet
 from .selected import Selected
 from .session import Session
@@ -175,7 +175,7 @@ class Search:
 
     def _string(self, parser: Parser) -> str:
         try:
-            return text.fold_case(parser.astring().decode("ascii" if self.ascii_only else "utf-8"))
+            return searchable(parser.astring().decode("ascii" if self.ascii_only else "utf-8"))
         except UnicodeDecodeError:
             raise BadCommand("Search text is not in its charset") from None
 

@@ -44,9 +44,19 @@ FROM_MAX = 20  # addresses of From that stand for a missing Sender and Reply-To 
 ENCLOSED_MAX = 500  # enclosed messages whose addresses are shown
 
 
-def envelope(fields: dict[bytes, bytes], with_addresses: bool = True) -> bytes:
-    """Return the ENVELOPE of a message with these fields; a missing Sender or Reply-To is taken from From."""
-    found = {name: addresses(fields.get(name, b"")) if with_addresses else [] for name in ADDRESS_FIELDS}
+Lists = dict[bytes, list["Address"]]
+
+
+def address_lists(fields: dict[bytes, bytes]) -> Lists:
+    """Return the addresses in these fields, by the names of the fields that have addresses."""
+    return {name: addresses(fields.get(name, b"")) for name in ADDRESS_FIELDS}
+
+
+def envelope(fields: dict[bytes, bytes], found: Lists) -> bytes:
+    """Return the ENVELOPE of a message with these fields and addresses.
+
+    A missing Sender or Reply-To is taken from From.
+    """
     lists = {name: address_list(found[name]) for name in ADDRESS_FIELDS}
     for name in (b"sender", b"reply-to"):
         if lists[name] == NIL and len(found[b"from"]) <= FROM_MAX:
@@ -89,6 +99,8 @@ def addresses(value: bytes) -> list[Address]:
 
     RFC 5322 section 3.4, with its obsolete forms.
     """
+    if not value:
+        return []
     simple = _SIMPLE.fullmatch(value)
     if simple:
         quoted, plain, mailbox, host = simple.groups()
@@ -185,13 +197,13 @@ def _unquote(word: bytes) -> bytes:
 # BODYSTRUCTURE
 
 
-def structure(octets: bytes, root: Part, extended: bool = True) -> bytes:
+def structure(root: Part, extended: bool = True) -> bytes:
     """Return the BODYSTRUCTURE of a message, or its BODY if `extended` is false. `root` is what `parse` returned."""
     done: dict[int, bytes] = {}
     enclosed = sum(part.message is not None for part in _walk(root))
     # Inner parts come before the parts that hold them, so that deep nesting needs no recursion.
     for part in reversed(list(_walk(root))):
-        done[id(part)] = _one(octets, part, done, extended, enclosed <= ENCLOSED_MAX)
+        done[id(part)] = _one(part, done, extended, enclosed <= ENCLOSED_MAX)
         enclosed -= part.message is not None
     return done[id(root)]
 
@@ -204,7 +216,7 @@ def _walk(root: Part) -> Iterator[Part]:
         waiting += [part.message] if part.message else part.children
 
 
-def _one(octets: bytes, part: Part, done: dict[int, bytes], extended: bool, with_addresses: bool) -> bytes:
+def _one(part: Part, done: dict[int, bytes], extended: bool, with_addresses: bool) -> bytes:
     if part.children:
         row = [b"".join(done.pop(id(child)) for child in part.children), string(part.subtype)]
         if extended:
@@ -222,9 +234,10 @@ def _one(octets: bytes, part: Part, done: dict[int, bytes], extended: bool, with
         string(part.encoding),
         b"%d" % (part.end - part.body),
     ]
-    lines = b"%d" % octets.count(b"\n", part.body, part.end)
+    lines = b"%d" % part.octets.count(b"\n", part.body, part.end)
     if part.message:
-        row += [envelope(part.message.fields, with_addresses), done.pop(id(part.message)), lines]
+        found = address_lists(part.message.fields if with_addresses else {})
+        row += [envelope(part.message.fields, found), done.pop(id(part.message)), lines]
     elif part.type == b"text":
         row.append(lines)
     if extended:

@@ -1,24 +1,32 @@
-"""Messages as octets: header fields and the tree of MIME parts (RFC 5322, RFC 2045, RFC 2046).
+"""Messages as octets: header fields and the tree of MIME parts (RFC 5322, RFC 2045, RFC 2046, RFC 2231).
 
 Nothing here changes a message. A part is a range of its octets, so that every
-BODY[...] section is a slice. Hostile messages cost no more than long ones:
-nesting and the number of parts are limited, and the last part within a limit
-holds the rest.
+BODY[...] section is a slice; only a message that is enclosed in an encoding has
+octets of its own. Hostile messages cost no more than long ones: nesting, the
+number of parts and what is decoded are limited, and the last part within a
+limit holds the rest.
 """
 
 import re
 from collections.abc import Iterator
 from itertools import islice
 
+from ..octets import with_crlf
+from . import transfer
+
 DEPTH_MAX = 100  # multiparts and messages inside each other
 PARTS_MAX = 1000  # parts in a message
 PARAMETERS_MAX = 100  # of a field
+DECODED = 4  # times the octets of a message that enclosed messages may have before they are decoded
 
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _TYPE = re.compile(rb"\s*([^\s/;()]+)\s*(?:/\s*([^\s;()/]+))?")
 # The closing quote is optional, so that a missing one does not make matching quadratic.
 _PARAMETER = re.compile(rb';\s*([^\s=;]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^\s;]*))', re.DOTALL)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
+_BOUNDARY = re.compile(rb'boundary\*?0?\*?[ \t]*=[ \t]*"?([^"\r\n;]{1,200})', re.IGNORECASE)
+_SECTION = re.compile(rb"([^*]+)\*(\d{1,3})(\*?)")  # name of a parameter that is continued (RFC 2231 section 3)
+_PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _COMMENT_MARK = re.compile(rb'[()"\\]')
 
 
@@ -38,6 +46,8 @@ def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
             yield name.rstrip().lower(), value.strip()
 
 
+# Several fields of these names are one list (RFC 5322 section 4.5.3; senders write several From and Reply-To, too).
+LISTS = frozenset(b"from reply-to to cc bcc".split())
 # The fields that ENVELOPE and BODYSTRUCTURE (RFC 9051 section 7.5.2) and THREAD use.
 USED = frozenset(
     b"date subject from sender reply-to to cc bcc in-reply-to message-id references content-type content-id"
@@ -54,40 +64,57 @@ class Part:
     """A message or a part of one: octets[start:body] is its header, octets[body:end] its body.
 
     `type` and `subtype` are in lower case. `fields` has the first value of
-    each field in USED. `children` are the parts of a multipart; `message` is
-    the message in a message/rfc822 or message/global part.
+    each field in USED, of those in LISTS all of them. `children` are the parts
+    of a multipart; `message` is the message in a message/rfc822 or
+    message/global part.
     """
 
-    __slots__ = ("body", "children", "end", "fields", "message", "parameters", "start", "subtype", "type")
+    __slots__ = ("body", "children", "end", "fields", "message", "octets", "parameters", "start", "subtype", "type")
 
     def __init__(self, octets: bytes, start: int, end: int, default: bytes = b"text/plain") -> None:
+        self.octets = octets
         self.start = start
         self.body = header_end(octets, start, end)
         self.end = end
         self.fields: dict[bytes, bytes] = {}
+        more: dict[bytes, list[bytes]] = {}
         for name, value in fields(octets[start : self.body]):
-            if name in USED:
-                self.fields.setdefault(name, value)
+            if name not in self.fields:
+                if name in USED:
+                    self.fields[name] = value
+            elif name in LISTS:
+                more.setdefault(name, [self.fields[name]]).append(value)
+        for name, values in more.items():
+            self.fields[name] = b", ".join(filter(None, values))
         kind = self.fields.get(b"content-type") or default
         self.type, self.subtype, self.parameters = parse_type(kind)
         self.children: list[Part] = []
         self.message: Part | None = None
 
-    def holds_message(self) -> bool:
-        """Return whether the body is a message and is not encoded (RFC 2046 section 5.2.1 requires that)."""
-        return (self.type, self.subtype) in MESSAGES and self.encoding not in (b"base64", b"quoted-printable")
+    @property
+    def header(self) -> bytes:
+        """The octets of the header, with its empty line."""
+        return self.octets[self.start : self.body]
+
+    @property
+    def content(self) -> bytes:
+        """The octets of the body, in their encoding."""
+        return self.octets[self.body : self.end]
 
     def parameter(self, name: bytes) -> bytes | None:
         """Return the value of a parameter of Content-Type, or None; `name` is in lower case."""
         for key, value in self.parameters:
             if key.lower() == name:
                 return value
+            if key.lower() == name + b"*":
+                return extended(value)[1]
         return None
 
     @property
     def encoding(self) -> bytes:
         """The Content-Transfer-Encoding in lower case; 7bit if there is none."""
-        words = without_comments(self.fields.get(b"content-transfer-encoding", b"")).split()
+        value = without_comments(self.fields.get(b"content-transfer-encoding", b""))
+        words = value.replace(b";", b" ").replace(b'"', b" ").split()
         return words[0].lower() if words else b"7bit"
 
     def find(self, path: list[int]) -> "Part | None":
@@ -117,46 +144,60 @@ def parse(octets: bytes) -> Part:
     """Return the tree of the parts of a message, which has CRLF line ends. Never fails."""
     root = Part(octets, 0, len(octets))
     count = 1
+    encoded = DECODED * len(octets)  # octets of enclosed messages that may still be decoded
     # A list in place of recursion: nesting must not exhaust the stack.
     waiting = [(root, 1)]
     while waiting:
         part, depth = waiting.pop()
+        is_message = (part.type, part.subtype) in MESSAGES
         beyond = depth >= DEPTH_MAX or count >= PARTS_MAX
         if part.type == b"multipart" and not beyond:
             default = b"message/rfc822" if part.subtype == b"digest" else b"text/plain"
             # A multipart has parts, even one that is cut off before the first.
-            spans = _split(octets, part, PARTS_MAX - count) or [(part.end, part.end)]
-            part.children = [Part(octets, start, end, default) for start, end in spans]
-        elif part.holds_message() and not beyond:
-            part.message = Part(octets, part.body, part.end)
-        elif part.type == b"multipart" or (part.type, part.subtype) in MESSAGES:
+            spans = _split(part, PARTS_MAX - count) or [(part.end, part.end)]
+            part.children = [Part(part.octets, start, end, default) for start, end in spans]
+        elif is_message and not beyond and part.encoding not in (b"base64", b"quoted-printable"):
+            part.message = Part(part.octets, part.body, part.end)
+        elif is_message and not beyond and part.end - part.body <= encoded:
+            # RFC 2046 section 5.2.1 forbids it, RFC 6532 section 3.7 does not, and some senders do it.
+            encoded -= part.end - part.body
+            inside = with_crlf(transfer.decode(part.content, part.encoding).octets)
+            part.message = Part(inside, 0, len(inside))
+        elif part.type == b"multipart" or is_message:
             part.type, part.subtype = b"application", b"octet-stream"
-        inside = [part.message] if part.message else part.children
-        count += len(inside)
-        waiting += [(one, depth + 1) for one in inside]
+        inner = [part.message] if part.message else part.children
+        count += len(inner)
+        waiting += [(one, depth + 1) for one in inner]
     return root
 
 
-def _split(octets: bytes, part: Part, most: int) -> list[tuple[int, int]]:
+def _split(part: Part, most: int) -> list[tuple[int, int]]:
     """Return start and end of each part of a multipart (RFC 2046 section 5.1.1); the last of `most` has the rest."""
     boundary = part.parameter(b"boundary")
     spans: list[tuple[int, int]] = []
     if not boundary:
         return spans
+    octets = part.octets
     delimiter = b"\r\n--" + boundary
     # The line end before a delimiter belongs to it, and may be the last one of the header.
     offset = max(part.start, part.body - 2)
     start = None
+    declared: set[bytes] | None = None
     while len(spans) < most:
         found = octets.find(delimiter, offset, part.end)
         if found < 0:
             break
         offset = found + len(delimiter)
         line_end = octets.find(b"\r\n", offset, part.end)
-        after = octets[offset : part.end if line_end < 0 else line_end]
+        after = octets[offset : part.end if line_end < 0 else line_end].strip(b" \t")
+        if after not in (b"", b"--"):
+            # What stands behind it does not count, unless it makes another boundary, which begins like this one.
+            if declared is None:
+                declared = {value.strip() for value in _BOUNDARY.findall(octets)}
+            longer = boundary + after
+            if longer in declared or longer.removesuffix(b"--") in declared:
+                continue
         closing = after.startswith(b"--")
-        if after.strip(b" \t") and not (closing and not after[2:].strip(b" \t")):
-            continue  # a longer boundary that begins like this one
         if start is not None:
             spans.append((min(start, found), found))
         if closing:
@@ -188,12 +229,48 @@ def parse_type(value: bytes) -> tuple[bytes, bytes, Parameters]:
 
 
 def parse_parameters(value: bytes) -> Parameters:
-    """Return the parameters of a field (RFC 2045 section 5.1) in order, unchanged except for quotes."""
+    """Return the parameters of a field (RFC 2045 section 5.1) in order, unchanged except for quotes.
+
+    One that is continued is put together, as IMAP wants it (RFC 2231 section 6).
+    """
     found = []
     for match in islice(_PARAMETER.finditer(value), PARAMETERS_MAX):
         name, quoted, token = match[1], match[2] or b"", match[3] or b""
         found.append((name, _ESCAPE.sub(rb"\1", quoted) if quoted else token))
-    return found
+    return _joined(found) if b"*" in value else found
+
+
+def _joined(parameters: Parameters) -> Parameters:
+    """Put the sections of continued parameters together: "name*", if one of them is extended."""
+    sections: dict[bytes, dict[int, tuple[bytes, bool]]] = {}
+    found: list[tuple[bytes, bytes | None]] = []
+    for name, value in parameters:
+        section = _SECTION.fullmatch(name)
+        if not section:
+            found.append((name, value))
+            continue
+        if section[1] not in sections:
+            found.append((section[1], None))  # here it will stand
+        sections.setdefault(section[1], {}).setdefault(int(section[2]), (value, bool(section[3])))
+    joined = []
+    for name, plain in found:
+        if plain is not None:
+            joined.append((name, plain))
+            continue
+        pieces = [sections[name][number] for number in sorted(sections[name])]
+        if any(is_extended for _, is_extended in pieces):
+            whole = b"".join(one if is_extended else one.replace(b"%", b"%25") for one, is_extended in pieces)
+            joined.append((name + b"*", whole))
+        else:
+            joined.append((name, b"".join(one for one, _ in pieces)))
+    return joined
+
+
+def extended(value: bytes) -> tuple[bytes, bytes]:
+    """Return the charset and the octets of an extended value: charset'language'text (RFC 2231 section 4)."""
+    charset, quote, rest = value.partition(b"'")
+    text = rest.partition(b"'")[2] if quote else value
+    return charset if quote else b"", _PERCENT.sub(lambda found: bytes.fromhex(found[1].decode()), text)
 
 
 def without_comments(value: bytes) -> bytes:

@@ -3,7 +3,10 @@
 import re
 from typing import NamedTuple
 
-from . import envelope, text
+from . import envelope
+from .casemap import searchable, sortable
+from .charset import decode
+from .text import decode_words
 
 _TRAILER = re.compile(r"(?:\s*\(fwd\))+\s*$")
 _LEADER = re.compile(r"^(?:\[[^][]*\]\s*)*(?:re|fwd?)\s*(?:\[[^][]*\]\s*)?:\s*")
@@ -15,7 +18,7 @@ REFERENCES_MAX = 200  # of a message: the first and the last 199
 
 
 class Order(NamedTuple):
-    """The keys of a message; texts are case-folded."""
+    """The keys of a message; texts are in the form of casemap.sortable."""
 
     subject: str  # base subject, RFC 5256 section 2.1
     reply: bool  # whether the subject was that of a reply or a forward
@@ -28,10 +31,9 @@ class Order(NamedTuple):
     references: bytes  # message ids, oldest first, separated by spaces
 
 
-def order(fields: dict[bytes, bytes]) -> Order:
-    """Return the keys of a message with these fields (names in lower case, values unfolded)."""
-    subject, reply = base_subject(text.fold_case(text.decode_words(fields.get(b"subject", b""))))
-    lists = {name: envelope.addresses(fields.get(name, b"")) for name in (b"from", b"to", b"cc")}
+def order(fields: dict[bytes, bytes], lists: envelope.Lists) -> Order:
+    """Return the keys of a message with these fields (names in lower case, values unfolded) and addresses."""
+    subject, reply = base_subject(searchable(decode_words(fields.get(b"subject", b""))))
     own = _MESSAGE_ID.findall(fields.get(b"message-id", b""))
     references = _MESSAGE_ID.findall(fields.get(b"references", b""))
     if not references:
@@ -39,7 +41,7 @@ def order(fields: dict[bytes, bytes]) -> Order:
     if len(references) > REFERENCES_MAX:
         references = references[:1] + references[1 - REFERENCES_MAX :]
     return Order(
-        subject,
+        sortable(subject),
         reply,
         _mailbox(lists[b"from"]),
         _mailbox(lists[b"to"]),
@@ -74,12 +76,12 @@ def base_subject(subject: str) -> tuple[str, bool]:
 
 def _mailbox(addresses: list[envelope.Address]) -> str:
     mailbox = addresses[0].mailbox if addresses else None
-    return text.fold_case(text.decode(mailbox or b"", "utf-8"))
+    return sortable(searchable(decode(mailbox or b"", "utf-8")))
 
 
 def _display(addresses: list[envelope.Address]) -> str:
     if not addresses:
         return ""
     name, _, mailbox, host = addresses[0]
-    shown = text.decode_words(name) if name else text.decode(b"%b@%b" % (mailbox or b"", host or b""), "utf-8")
-    return text.fold_case(shown)
+    shown = decode_words(name) if name else decode(b"%b@%b" % (mailbox or b"", host or b""), "utf-8")
+    return sortable(searchable(shown))

@@ -1,145 +1,154 @@
-"""The text of a message as a person reads it, decoded and case-folded, for searching.
+"""The text of a message as a person reads it, decoded, for searching and for previews.
 
 It is made once, when a message arrives. Nothing here fails: text that cannot be
-decoded is searched as it is.
+decoded is searched as it is. Texts for searching are in the form of
+casemap.searchable.
 """
 
-import binascii
-import codecs
 import re
-from contextlib import suppress
+from collections.abc import Iterator
 
-from .message import Part
+from . import transfer
+from .casemap import searchable
+from .charset import decode
+from .hypertext import text_of
+from .message import Part, extended, parse_parameters
 
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
-# RFC 2047 section 2, without its length limits, which many senders exceed.
-_WORD = re.compile(rb"=\?([^?\s]{1,40})\?([bBqQ])\?([^?\r\n]*)\?=(?:[ \t\r\n]+(?==\?))?")
+# Encoded words beside each other: RFC 2047 section 2, without its length limits, which many senders exceed.
+_ONE = rb"=\?[^?\s]{1,40}\?[bBqQ]\?[^?\r\n]*\?="
+_WORDS = re.compile(_ONE + rb"(?:[ \t\r\n]*+" + _ONE + rb")*+")
+_WORD = re.compile(rb"=\?([^?*\s]+)[^?\s]*\?([bBqQ])\?([^?\r\n]*)\?=")  # a language may follow the charset (RFC 2231)
+_EXTENDED = re.compile(rb";[^;\r\n=]*\*\s*=|;[^;\r\n=]*\*0\*?\s*=")
 
-# Codecs of Python that are not charsets of mail; some are slow on hostile input.
-_NO_CHARSETS = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}
-
-
-def fold_case(text: str) -> str:
-    """Return the form in which texts are compared (close to i;unicode-casemap, RFC 5051)."""
-    return text if text.isascii() and text.islower() else text.casefold()
+# Parts that are text though their type is not, and those that need no look whether they are.
+_TEXT_TYPES = {
+    (b"message", b"delivery-status"), (b"message", b"disposition-notification"), (b"message", b"global-headers"),
+    (b"message", b"feedback-report"), (b"application", b"json"), (b"application", b"xml"),
+    (b"application", b"csv"), (b"application", b"ics"), (b"application", b"rtf"),
+}  # fmt: skip
+_NO_TEXT = (b"image", b"audio", b"video", b"font", b"model")
+_FOLDED_TYPES = (b"calendar", b"vcard", b"x-vcard", b"directory", b"ics")  # RFC 5545 section 3.1, RFC 6350 section 3.2
+_SAMPLE = 1024  # octets that tell whether a part is text
+_CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def header_text(header: bytes) -> str:
-    """Return a header as unfolded, decoded, case-folded lines "name: value", each after a line end (LF)."""
-    return "\n" + fold_case(decode_words(_FOLD.sub(b"", header))).replace("\r\n", "\n")
+    """Return a header as unfolded lines "name: value", each after a line end (LF), for searching."""
+    header = _FOLD.sub(b"", header)
+    if b"*" in header and _EXTENDED.search(header):
+        header = b"\r\n".join(map(_with_extended, header.split(b"\r\n")))
+    lines = decode_words(header).replace("\r\n", "\n")
+    if not lines.isascii():
+        return "\n" + "\n".join(map(searchable, lines.split("\n")))
+    lines = lines.lower().replace("\t", " ")
+    while "  " in lines:
+        lines = lines.replace("  ", " ")
+    return "\n" + lines
+
+
+def _with_extended(line: bytes) -> bytes:
+    """Return a field with its extended and continued parameters as a person reads them (RFC 2231) behind it."""
+    if not _EXTENDED.search(line):
+        return line
+    readable = []
+    for name, value in parse_parameters(line):
+        if name.endswith(b"*"):
+            charset, octets = extended(value)
+            readable.append(decode(octets, charset.decode("ascii", "replace")).encode().replace(b"\r\n", b" "))
+        else:
+            readable.append(value)
+    return line + b" " + b" ".join(readable)
 
 
 def decode_words(octets: bytes) -> str:
     """Return an unfolded header or value as text, with its encoded words decoded (RFC 2047)."""
     if b"=?" in octets:
-        octets = _WORD.sub(_decode_word, octets)
+        octets = _WORDS.sub(_decode_words, octets)
     return decode(octets, "utf-8")
 
 
-def body_text(octets: bytes, root: Part) -> str:
-    """Return the text parts of a message and the headers of the messages enclosed in it, case-folded, in order."""
-    found = []
-    waiting = [root]
-    while waiting:
-        part = waiting.pop()
-        if part.message:
-            found.append(header_text(octets[part.message.start : part.message.body]))
-            waiting.append(part.message)
-        elif part.children:
-            waiting += reversed(part.children)
-        elif part.type == b"text":
-            charset = (part.parameter(b"charset") or b"us-ascii").decode("ascii", "replace")
-            found.append(fold_case(decode(decoded(octets, part), charset)))
-    return "\n".join(found)
+def _decode_words(words: re.Match[bytes]) -> bytes:
+    """Return encoded words that stand beside each other as UTF-8; a character may be cut between two of one charset."""
+    shown, waiting, label = [], b"", b""
+    for charset, encoding, encoded in _WORD.findall(words[0]):
+        if charset.lower() != label:
+            shown.append(decode(waiting, label.decode("ascii", "replace")))
+            waiting, label = b"", charset.lower()
+        waiting += transfer.encoded_word(encoded, encoding)
+    shown.append(decode(waiting, label.decode("ascii", "replace")))
+    return "".join(shown).replace("\n", " ").replace("\r", " ").encode("utf-8", "replace")
 
 
 PREVIEW_MAX = 200  # characters, RFC 8970 section 3.2
-_TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<!--.*?-->|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
-def preview(octets: bytes, root: Part) -> str:
-    """Return the first PREVIEW_MAX characters of the first text part, with white space as one space; else ""."""
+def body_text(root: Part) -> tuple[str, str]:
+    """Return what is searched of a body, and its preview.
+
+    Searched are the texts of all parts and the headers of parts and enclosed
+    messages, a line each. The preview is the first PREVIEW_MAX characters of
+    the first text part, with white space as one space.
+    """
+    found, preview = [], None
+    for part in _walk(root):
+        if part is not root and part.body > part.start:
+            found.append(header_text(part.header))
+        text = readable(part)
+        if preview is None and part.type == b"text":
+            words = text[: PREVIEW_MAX * 50].replace("\0", " ").split(None, PREVIEW_MAX)
+            preview = " ".join(words[:PREVIEW_MAX])[:PREVIEW_MAX]
+        if text:
+            found.append(searchable(text))
+    return "\n".join(found), preview or ""
+
+
+def _walk(root: Part) -> Iterator[Part]:
+    """Yield a message and all its parts in order."""
     waiting = [root]
     while waiting:
         part = waiting.pop()
-        if part.children:
-            waiting += reversed(part.children)
-        elif part.type == b"text":
-            charset = (part.parameter(b"charset") or b"us-ascii").decode("ascii", "replace")
-            # Enough octets for the preview in any charset.
-            shown = decode(decoded(octets, part)[: PREVIEW_MAX * 50], charset)
-            if part.subtype == b"html":
-                shown = _unescape(_TAG.sub(" ", shown))
-            words = shown.replace("\0", " ").split(None, PREVIEW_MAX)
-            return " ".join(words[:PREVIEW_MAX])[:PREVIEW_MAX]
-    return ""
+        yield part
+        waiting += [part.message] if part.message else reversed(part.children)
 
 
-def _unescape(shown: str) -> str:
-    """Return HTML text with its character references replaced."""
-    import html
+def readable(part: Part) -> str:
+    """Return the text of a part as a person sees it; "" if it has none."""
+    if part.message or (part.children and part.parameter(b"boundary")):
+        return ""
+    octets = part.content
+    if not octets:
+        return ""
+    is_text = part.type in (b"text", b"multipart") or (part.type, part.subtype) in _TEXT_TYPES
+    is_text = is_text or part.subtype.endswith((b"+xml", b"+json"))
+    if not is_text and (part.type in _NO_TEXT or not _looks_like_text(octets, part.encoding)):
+        return ""
+    label = (part.parameter(b"charset") or b"us-ascii").decode("ascii", "replace")
+    text = decode(transfer.decode(octets, part.encoding).octets, label)
+    if part.subtype in (b"html", b"xhtml+xml"):
+        return text_of(text)
+    if part.subtype in _FOLDED_TYPES:
+        return re.sub(r"\r?\n[ \t]", "", text)
+    if (part.parameter(b"format") or b"").lower() == b"flowed":
+        return _unflowed(text, (part.parameter(b"delsp") or b"").lower() == b"yes")
+    return text
 
+
+def _looks_like_text(octets: bytes, encoding: bytes) -> bool:
+    """Return whether a part of an unknown type begins like text: without controls, in UTF-8."""
+    sample = transfer.decode(octets[: 2 * _SAMPLE], encoding).octets[:_SAMPLE]
+    if _CONTROLS.search(sample):
+        return False
     try:
-        return html.unescape(shown)
-    except ValueError:  # a number of thousands of digits
-        return shown
+        sample.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return len(sample) - error.start < 4 and error.start > 0  # the sample may end within a character
+    return True
 
 
-def sent(date: bytes) -> tuple[int | None, int | None]:
-    """Return the Date of a message as seconds since 1970 and as days since 1970 in its own zone, or None twice."""
-    from email.utils import mktime_tz, parsedate_tz
-
-    try:
-        parsed = parsedate_tz(date.decode("ascii", "replace"))
-        seconds = mktime_tz(parsed) if parsed else None
-    except (ValueError, OverflowError, IndexError, TypeError):
-        return None, None
-    if parsed is None or seconds is None or abs(seconds) > 1 << 48:
-        return None, None
-    return seconds, (seconds + (parsed[9] or 0)) // 86400
+def _unflowed(text: str, deletes_space: bool) -> str:
+    """Return text of format=flowed with its paragraphs in one line, also quoted ones (RFC 3676 section 4)."""
+    return _SOFT.sub("" if deletes_space else " ", text)
 
 
-def decoded(octets: bytes, part: Part) -> bytes:
-    """Return the body of a part without its Content-Transfer-Encoding (RFC 2045 section 6)."""
-    body = octets[part.body : part.end]
-    if part.encoding == b"base64":
-        return _decode_base64(body)
-    if part.encoding == b"quoted-printable":
-        return binascii.a2b_qp(body)
-    return body
-
-
-def decode(octets: bytes, charset: str) -> str:
-    """Return octets in a charset as text; if it is unknown or wrong, they are read as UTF-8 or ISO 8859-1.
-
-    The text has no lone surrogates, which UTF-7, for example, can hold, so it
-    can be encoded in UTF-8.
-    """
-    if octets.isascii() and charset.lower() in ("us-ascii", "utf-8", "iso-8859-1", "ascii", "windows-1252"):
-        return octets.decode("ascii")
-    try:
-        if codecs.lookup(charset).name not in {"utf-8", *_NO_CHARSETS}:
-            return octets.decode(charset).encode("utf-8", "replace").decode()
-    except (LookupError, ValueError):
-        pass
-    with suppress(ValueError):
-        return octets.decode("utf-8")
-    return octets.decode("iso-8859-1")
-
-
-def _decode_word(word: re.Match[bytes]) -> bytes:
-    """Return an encoded word as UTF-8."""
-    charset, encoding, octets = word.groups()
-    octets = _decode_base64(octets) if encoding in b"bB" else binascii.a2b_qp(octets, header=True)
-    # RFC 2231 section 5 allows a language after the charset.
-    text = decode(octets, charset.partition(b"*")[0].decode("ascii", "replace"))
-    return text.encode("utf-8", "replace").replace(b"\n", b" ").replace(b"\r", b" ")
-
-
-def _decode_base64(octets: bytes) -> bytes:
-    """Decode as much as can be decoded: bad padding is common at the end of a part."""
-    try:
-        return binascii.a2b_base64(octets)
-    except binascii.Error:
-        clean = re.sub(rb"[^A-Za-z0-9+/]", b"", octets)
-        return binascii.a2b_base64(clean[: len(clean) // 4 * 4])
+_SOFT = re.compile(r"(?<!\n--) \r?\n>*+ ?")
