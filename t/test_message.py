@@ -280,9 +280,7 @@ def test_envelope_quotes_and_falls_back_on_from():
 
 def test_8_bit_and_nul():
     octets = crlf(b"Subject: \xe4\0x\nMessage-ID: a\rb\n\n")
-    assert envelope_of(octets) == (
-        b"(NIL {2}\r\n\xe4x NIL NIL NIL NIL NIL NIL NIL {3}\r\na\rb)"
-    )
+    assert envelope_of(octets) == (b"(NIL {2}\r\n\xe4x NIL NIL NIL NIL NIL NIL NIL {3}\r\na\rb)")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from contextlib import suppress
 from . import maildir
 from .database import content, view
 from .errors import NoInput, TryAgain
+from .mail.lines import with_lf
 
 OURS = re.compile(r"\d+\.([0-9a-f]{32})\.cspool(:2,\w*)?")  # names of the files that we write
 BATCH = 1000  # files synced together
@@ -19,8 +20,8 @@ PARTS = ("tmp", "new", "cur")
 
 
 def octets_of(db: sqlite3.Connection, key: int) -> bytes:
-    """Return the octets of a content, with LF line ends."""
-    return content.octets_of(db, key).replace(b"\r\n", b"\n")
+    """Return the octets of a content, with LF line ends where it is text."""
+    return with_lf(content.octets_of(db, key))
 
 
 def mbox(db: sqlite3.Connection, name: str) -> Iterator[bytes]:

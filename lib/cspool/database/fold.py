@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from .. import command
 from ..command import Fields
 from ..errors import DataError
+from ..mail.lines import canonical
 from ..octets import with_crlf
 from . import aside, content, schema
 from .layer import Layer, with_flags
@@ -58,8 +59,7 @@ class Fold(Layer):
         forgotten, or has been expunged and is now delivered by the user: no
         mail server has tried that again.
         """
-        octets = with_crlf(octets)
-        message_id = command.delivery_id(fields["mailbox"], octets)
+        message_id = command.delivery_id(fields["mailbox"], with_crlf(octets))
         if self._was_here(message_id):
             if by_user and self.db.execute("SELECT 1 FROM tombstone WHERE id = ?", (message_id,)).fetchone():
                 raise DataError("a message that has been expunged does not come back")
@@ -68,7 +68,7 @@ class Fold(Layer):
         mailbox = self._named(fields["mailbox"])
         if mailbox is None:
             mailbox = self._create_delivered(fields["mailbox"])
-        key = self._content(message_id, octets, 0)
+        key = self._content(message_id, canonical(octets), 0)
         self._insert(message_id, key, fields["date"], mailbox, with_flags("", flags))
 
     def _check_age(self, sealed: int | None) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from .. import command
 from ..command import INBOX, Fields
+from ..mail.lines import canonical
 from ..octets import with_crlf
 from . import schema
 
@@ -84,12 +85,11 @@ class Layer:
 
     def append(self, change: Fields, octets: bytes, offset: int) -> None:
         """Put a message into a mailbox; its octets stand `offset` octets behind the line of the command."""
-        octets = with_crlf(octets)
-        message_id = command.append_id(change["nonce"], octets)
+        message_id = command.append_id(change["nonce"], with_crlf(octets))
         if self._was_here(message_id):
             return
         mailbox = self._mailbox_or_inbox(change["mailbox"])
-        content = self._content(message_id, octets, offset)
+        content = self._content(message_id, canonical(octets), offset)
         self._insert(message_id, content, change["date"], mailbox, with_flags("", change["flags"]))
 
     def create(self, change: Fields) -> None:

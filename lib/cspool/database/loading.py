@@ -17,6 +17,7 @@ from ..command import FIRST, Fields
 from ..errors import BadConfig, CheckpointDamaged, Contradiction, DataError, TryAgain
 from ..frame import Frame
 from ..keys import SecretKey
+from ..mail.lines import canonical
 from ..octets import with_crlf
 from ..record import Opened
 from ..spool.files import Head
@@ -286,7 +287,9 @@ class Loading:
                     message_id = command.delivery_id(fields["mailbox"], whole)
                 else:
                     message_id = command.append_id(change["nonce"], whole)
-                self._found(number, start, content.add(self.db, message_id, whole, number, start))
+                self._found(
+                    number, start, content.add(self.db, message_id, canonical(octets[start:end]), number, start)
+                )
             start = end
 
     def _found(self, number: int, offset: int, key: int) -> None:

@@ -24,7 +24,7 @@ _SET = re.compile(
 )
 _FLAG = re.compile(rb'\\?[^\x00-\x20(){%*"\\\]\x7f-\xff]+')
 _DATE = re.compile(rb"(\d\d?)-([A-Za-z]{3})-(\d{4})")
-_DATE_TIME = re.compile(rb'"( \d|\d\d)-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)"')
+_DATE_TIME = re.compile(rb'"( ?\d|\d\d)-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)"')
 LITERAL = re.compile(rb"(~?)\{(\d{1,19})(\+?)\}\Z")  # with the marks of RFC 3516 and RFC 7888
 
 MONTHS = [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"]

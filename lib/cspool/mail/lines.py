@@ -1,0 +1,54 @@
+"""Line ends of a message: CRLF where it is text, and nothing changed where it is not.
+
+A part with the Content-Transfer-Encoding binary (RFC 2045 section 2.9) may have
+any octets. IMAP clients append such messages with a literal8 (RFC 3516), and
+want them back octet for octet.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable
+
+from ..octets import with_crlf
+from . import message
+
+_BINARY = re.compile(rb"^content-transfer-encoding:[ \t]*\"?binary", re.IGNORECASE | re.MULTILINE)
+_BARE = re.compile(rb"(?<!\r)\n")
+
+
+def canonical(octets: bytes) -> bytes:
+    """Return a message as it is stored: with CRLF line ends, but in binary parts."""
+    return _outside_binary(octets, with_crlf)
+
+
+def with_lf(octets: bytes) -> bytes:
+    """Return a message with LF line ends, but in binary parts."""
+    return _outside_binary(octets, lambda text: text.replace(b"\r\n", b"\n"))
+
+
+def _outside_binary(octets: bytes, convert: Callable[[bytes], bytes]) -> bytes:
+    """Return a message with all of it converted but what is in binary parts."""
+    is_likely = b"inary" in octets or b"INARY" in octets
+    if not is_likely or not _BINARY.search(octets):
+        return convert(octets)
+    pieces: list[bytes] = []
+    at = 0
+    for start, end in _binary(octets):
+        pieces += convert(octets[at:start]), octets[start:end]
+        at = end
+    return b"".join([*pieces, convert(octets[at:])])
+
+
+def _binary(octets: bytes) -> list[tuple[int, int]]:
+    """Return where the bodies of binary parts are: start and end, in order."""
+    root = message.parse(with_crlf(octets))
+    # Where the parsed octets have a CR that these have not.
+    bare = [found.start() + count for count, found in enumerate(_BARE.finditer(octets))]
+    spans, waiting = [], [root]
+    while waiting:
+        part = waiting.pop()
+        if part.octets is root.octets:  # else it is in an encoding
+            waiting += [part.message] if part.message else part.children
+            if not (part.message or part.children) and part.encoding == b"binary":
+                spans.append((part.body - bisect_left(bare, part.body), part.end - bisect_left(bare, part.end)))
+    return sorted(spans)
