@@ -8,7 +8,8 @@
     database/                   the user's machine: how the log becomes mailboxes
     imap/                       serving the database to mail clients
     pipeline sync listen        running our own tools, and taking connections
-    archive export maildir      Maildir and mbox
+    archive/                    other people's formats
+    export                      writing them
 
 Imports go one way only: see t/test_imports.py.
 """

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from . import maildir
+from .archive import maildir
 from .database import content, view
 from .errors import NoInput, TryAgain
 from .mail.lines import with_lf

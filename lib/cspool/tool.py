@@ -115,6 +115,13 @@ def stdout() -> BinaryIO:
     return sys.stdout.buffer
 
 
+def stream() -> BinaryIO:
+    """Return standard output for a stream of frames. Raises UsageError for a terminal, which could obey its octets."""
+    if sys.stdout.isatty():
+        raise UsageError("standard output is a terminal, and this is no text: use a pipe or a file")
+    return stdout()
+
+
 class _Closed(io.TextIOBase):
     """Stands for a standard output that the caller closed: what a tool prints there is lost, which is no success."""
 

@@ -69,27 +69,42 @@ _ESCAPED = re.compile(r"^%([0-7][0-9a-f])")
 
 
 def is_maildir(folder: str) -> bool:
-    """Return whether a directory is a Maildir."""
-    return os.path.isdir(os.path.join(folder, "cur")) and os.path.isdir(os.path.join(folder, "new"))
+    """Return whether a directory is a Maildir: git, zip and others leave out `new` where it is empty."""
+    return os.path.isdir(os.path.join(folder, "cur")) or os.path.isdir(os.path.join(folder, "new"))
 
 
 def files(folder: str) -> list[str]:
     """Return the paths of the messages in a folder, in the order of arrival as far as their names show it."""
     found = []
     for part in ("cur", "new") if is_maildir(folder) else ("",):
-        for name in os.listdir(os.path.join(folder, part)):
+        for name in os.listdir(os.path.join(folder, part)) if os.path.isdir(os.path.join(folder, part)) else ():
             path = os.path.join(folder, part, name)
             if not name.startswith(".") and os.path.isfile(path):
                 found.append(path)
-    return sorted(found, key=lambda path: [(int(n), "") if n.isdigit() else (-1, n) for n in _PARTS.split(base(path))])
+    return sorted(found, key=order)
 
 
-_PARTS = re.compile(r"(\d{1,18})")
+def order(path: str) -> list[tuple[int, str]]:
+    """Return the key by which files of messages are in the order of arrival: numbers in a name count as such."""
+    return [(int(n), "") if n.isdecimal() else (-1, n) for n in _PARTS.split(base(path))]
+
+
+_PARTS = re.compile(r"(\d{1,18})", re.ASCII)
+# Where a file system has no colon, programs write something else before the flags.
+_INFO = re.compile(r"(?:%3A|[^\w,=]|_|(?<=\W))2,([A-Za-z]*)\Z", re.IGNORECASE)
 
 
 def base(path: str) -> str:
     """Return the part of a message's file name that stays when its flags change."""
-    return os.path.basename(path).partition(":")[0]
+    name = os.path.basename(path)
+    found = _INFO.search(name)
+    return name[: found.start()] if found else name
+
+
+def letters_of(path: str) -> str:
+    """Return the letters of the flags in a message's file name."""
+    found = _INFO.search(os.path.basename(path))
+    return found[1] if found else ""
 
 
 class Keywords:
@@ -110,7 +125,7 @@ class Keywords:
 
     def flags(self, path: str) -> list[str]:
         """Return the flags in the name of a file."""
-        letters = os.path.basename(path).partition(":2,")[2]
+        letters = letters_of(path)
         known = {chr(ord("a") + number): keyword for number, keyword in self._keywords.items() if number < 26}
         known |= MAILDIR_FLAGS
         return [known[letter] for letter in letters if letter in known]
