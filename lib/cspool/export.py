@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from .archive import maildir
@@ -38,9 +38,19 @@ def mbox(db: sqlite3.Connection, name: str) -> Iterator[bytes]:
 class MaildirExport:
     """Makes the directory `path` a copy of the message database. Files in it that are not ours are left alone."""
 
-    def __init__(self, db: sqlite3.Connection, path: str) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        path: str,
+        dotted: bool = False,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        """Prepare; `dotted` is for the names of Maildir++. `progress` is called with the count of messages done."""
         self.db = db
         self.path = path
+        self.name_of = maildir.dotted_name if dotted else maildir.folder_name
+        self.progress = progress
+        self.done = 0
         self.written: list[tuple[str, str]] = []  # (file in tmp, the name that it will get)
 
     def write(self) -> None:
@@ -51,10 +61,10 @@ class MaildirExport:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise TryAgain(f"{self.path}: another cspool-export is at work") from None
-        folders = {os.path.join(self.path, maildir.folder_name(name)): name for name in view.names(self.db)}
+        folders = {os.path.normpath(os.path.join(self.path, self.name_of(name))): name for name in view.names(self.db)}
         for folder in reversed(maildir.folders(self.path)):
             if maildir.is_maildir(folder):
-                self._clear(folder, folder in folders)
+                self._clear(folder, os.path.normpath(folder) in folders)
         for folder, name in folders.items():
             for part in PARTS:
                 os.makedirs(os.path.join(folder, part), 0o700, exist_ok=True)
@@ -88,6 +98,8 @@ class MaildirExport:
         before = self._ours(folder)
         keywords = maildir.Keywords(folder)
         for one in view.messages(self.db, name):
+            self.done += 1
+            self.progress(self.done)
             file = f"{one.date}.{one.id.hex()}.cspool:2,{keywords.letters(one.flags)}"
             path, old = os.path.join(folder, "cur", file), before.pop(one.id.hex(), None)
             if old is None:

@@ -10,6 +10,7 @@ import io
 import os
 import select
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, BinaryIO
@@ -80,6 +81,13 @@ class Progress:
 
     def __init__(self) -> None:
         self.begun = False
+        self._due = time.monotonic() + 1
+
+    def tick(self, done: int, all_: int | None = None) -> None:
+        """Show it if a second has passed since the last time: to be called for each item."""
+        if time.monotonic() > self._due:
+            self(done, all_)
+            self._due = time.monotonic() + 1
 
     def __call__(self, done: int, all_: int | None) -> None:
         """Show how many of `all_` items are done. `all_` is None while it is unknown, and `done` at the end."""

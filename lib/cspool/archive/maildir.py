@@ -4,6 +4,8 @@ import hashlib
 import os
 import re
 
+from ..mail import utf7
+
 # The letters after ":2," in a file name.
 MAILDIR_FLAGS = {
     "D": "\\Draft",
@@ -54,6 +56,17 @@ def folder_name(mailbox: str) -> str:
             part = f"%{octets[0]:02x}{part[1:]}"  # noqa: PLW2901
         parts.append(part)
     return os.fsdecode("/".join(parts).encode())
+
+
+def dotted_name(mailbox: str) -> str:
+    """Return the path of the folder for a mailbox in Maildir++, as Dovecot reads it: `.a.b`, in modified UTF-7.
+
+    INBOX is the Maildir itself. A dot in a level is written as %2e.
+    """
+    if mailbox == "INBOX":
+        return ""
+    levels = (part.replace(".", "%2e") for part in folder_name(mailbox).split("/"))
+    return "".join(f".{utf7.encode(os.fsencode(level).decode()).decode()}" for level in levels)
 
 
 def mailbox_of(relative: str) -> str:

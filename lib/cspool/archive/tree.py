@@ -25,6 +25,7 @@ _BESIDE = re.compile(
     r"|(msgFilterRules|popstate|virtualFolders)\.dat|filterlog\.html|folderTree\.json|table_of_contents|.*~",
     re.IGNORECASE | re.DOTALL,
 )
+LINK = "left out: neither a file nor a directory, but a link or a device"
 _ZSTD, _LZ4 = b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _KMAIL, _SUBFOLDERS, _APPLE = re.compile(r"\.(.+)\.directory"), ".sbd", ".mbox"
@@ -80,7 +81,7 @@ class Tree:
         names = [entry.name for entry in entries if entry.is_file()]
         for entry in entries:
             if entry.name not in names and not entry.is_dir(follow_symlinks=False):
-                self.left_out.add(entry.path, "left out: neither a file nor a directory, but a link or a device")
+                self.left_out.add(entry.path, LINK)
         if maildir.is_maildir(path):
             self._add_maildir(path, levels, names)
             inside = [name for name in inside if name not in ("cur", "new", "tmp")]
@@ -100,8 +101,8 @@ class Tree:
         if name.startswith("."):
             if not _has_maildir(path):
                 return None  # an index of notmuch, or a repository
-            # Only Maildir++ has all levels in one name.
-            return [self._level(part) for part in ([name[1:]] if above else self._decoded(name[1:]).split(".")) if part]
+            # Only Maildir++ has all levels in one name, and no other dot in it.
+            return [self._level(part) for part in ([name[1:]] if above else name[1:].split(".")) if part]
         if name.endswith(_SUBFOLDERS):
             plain = name.removesuffix(_SUBFOLDERS)
             if plain in beside or f"{plain}.msf" in beside:
@@ -111,7 +112,7 @@ class Tree:
         return [] if apple else [self._level(name)]
 
     def _level(self, name: str) -> str:
-        return maildir.mailbox_of(self._decoded(name))
+        return maildir.mailbox_of(self._decoded(name).replace("%2e", "."))
 
     def _decoded(self, name: str) -> str:
         octets = os.fsencode(name)
@@ -136,8 +137,11 @@ class Tree:
         for part in ("cur", "new"):
             below = os.path.join(path, part)
             for name in sorted(os.listdir(below)) if os.path.isdir(below) else ():
-                if os.path.isdir(os.path.join(below, name)):
-                    self.left_out.add(os.path.join(below, name), f"left out: a directory in {part} of a Maildir")
+                entry = os.path.join(below, name)
+                if os.path.isdir(entry):
+                    self.left_out.add(entry, f"left out: a directory in {part} of a Maildir")
+                elif not os.path.isfile(entry):
+                    self.left_out.add(entry, LINK)
         self.folders.append(Folder(self._name(levels), path, maildir.files(path)))
 
     def _add_files(self, path: str, levels: list[str], names: list[str]) -> None:

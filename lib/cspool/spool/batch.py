@@ -5,7 +5,7 @@ the whole stream is read before anything is done with its records.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from .. import frame
@@ -59,12 +59,14 @@ class Records:
         with_keep: bool = False,
         room: Room | None = None,
         in_memory: int = IN_MEMORY,
+        progress: Callable[[int], None] = lambda count: None,
     ) -> None:
         """Read a stream to its end. Raises as `frame.read`, and OSError.
 
         A keep list is a DataError unless `with_keep` is set. As soon as the
         records need more than `room`, its refusal is raised. More than
-        `in_memory` octets of records are kept in a temporary file.
+        `in_memory` octets of records are kept in a temporary file. `progress` is
+        called with their count after each.
         """
         self._room = room
         self.keep: bytes | None = None
@@ -81,6 +83,7 @@ class Records:
                 self.keep = one.record
             elif frame.has_record(one):
                 self._add(one.record)
+                progress(self.count)
 
     def __iter__(self) -> Iterator[bytes]:
         if self._file:
