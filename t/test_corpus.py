@@ -4,7 +4,8 @@ import contextlib
 
 import pytest
 from cspool import frame
-from cspool.octets import with_crlf, without_envelope
+from cspool.mail.lines import canonical
+from cspool.octets import without_envelope
 from imapclient import IMAPClient
 from imapclient.response_types import BodyData
 
@@ -54,7 +55,7 @@ def seal_in_bulk(host, files):
 
 
 def test_every_message_comes_back_octet_for_octet(homes, delivered):
-    expected = {with_crlf(without_envelope(file.read_bytes())) for file in delivered}
+    expected = {canonical(without_envelope(file.read_bytes())) for file in delivered}
     for name in ("laptop", "desktop"):
         homes[name].pipe("cspool-fetch | cspool-apply")
         with imap(homes[name]) as client:
@@ -109,4 +110,4 @@ def test_a_flag_set_in_one_client_shows_up_in_another(homes, delivered):
             told.append([set(one[b"FLAGS"]) - {b"\\Recent"} for one in flags.values()])
     assert told[0] == told[1]
     assert told[0][:10] == [{b"\\Flagged", b"$Important"}] * 10
-    assert len(told[0]) == len({with_crlf(without_envelope(f.read_bytes())) for f in delivered}) - 1
+    assert len(told[0]) == len({canonical(without_envelope(f.read_bytes())) for f in delivered}) - 1

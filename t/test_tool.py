@@ -2,6 +2,9 @@
 
 import ast
 import io
+import os
+import pty
+import subprocess
 import sys
 from pathlib import Path
 
@@ -141,3 +144,20 @@ def test_what_is_wrong_with_a_command_line(tool, words, said):
     with pytest.raises(Failure) as failure:
         usage.read(usage_of(tool), words)
     assert (failure.value.code, str(failure.value)) == (64, said)
+
+
+@pytest.mark.parametrize("command", ["cspool-fetch --after=0 spool", "cspool-seal --from=key --to=key.pub"])
+def test_a_terminal_gets_no_stream(tmp_path, command):
+    """A stream is no text, and a terminal would obey some of its octets. All tools that write one go through `stream`."""
+    for words in (["cspool-keygen", "key"], ["cspool-mkspool", "spool"]):
+        subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    controller, terminal = pty.openpty()
+    try:
+        done = subprocess.run(
+            command.split(), cwd=tmp_path, input=b"x", stdout=terminal, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(terminal)
+        os.close(controller)
+    assert done.returncode == os.EX_USAGE
+    assert b"standard output is a terminal, and this is no text: use a pipe or a file" in done.stderr
