@@ -148,7 +148,7 @@ def test_what_is_wrong_with_a_command_line(tool, words, said):
 
 @pytest.mark.parametrize("command", ["cspool-fetch --after=0 spool", "cspool-seal --from=key --to=key.pub"])
 def test_a_terminal_gets_no_stream(tmp_path, command):
-    """A stream is no text, and a terminal would obey some of its octets. All tools that write one go through `stream`."""
+    """A stream is no text, and a terminal would obey some of its octets: all tools go through `tool.stream`."""
     for words in (["cspool-keygen", "key"], ["cspool-mkspool", "spool"]):
         subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
     controller, terminal = pty.openpty()
