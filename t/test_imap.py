@@ -315,6 +315,45 @@ def test_preview_savedate_and_object_ids(client, boxes):
     assert numbers(client.ok(f"SEARCH EMAILID {email_id}"), b"SEARCH") == [1, 2]
 
 
+def test_pieces_are_those_of_the_whole(client, boxes):
+    """Each section, read in pieces, is what it is when it is read at once; also across the end of the header."""
+    inner = base64.encodebytes(b"Subject: inner\n\n" + b"within " * 20).replace(b"\n", b"\r\n")
+    boxes.append(
+        b"Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n" + b"text " * 50 + b"\r\n--b\r\n"
+        b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + inner + b"\r\n--b\r\n"
+        b"Content-Type: message/rfc822\r\n\r\nSubject: y\r\n\r\nplain\r\n--b--\r\n"
+    )
+    client.ok("SELECT INBOX")
+    literal = lambda answer: answer.partition(b"}\r\n")[2][: int(re.search(rb"\{(\d+)\}", answer)[1])]  # noqa: E731
+    sections = [
+        "",
+        "TEXT",
+        "HEADER",
+        "HEADER.FIELDS (SUBJECT)",
+        "1",
+        "1.MIME",
+        "2",
+        "2.HEADER",
+        "2.TEXT",
+        "2.1",
+        "3",
+        "3.1",
+    ]
+    for section in [*sections, "3.HEADER.FIELDS (SUBJECT)", "3.HEADER"]:
+        (whole,) = client.ok(f"FETCH 1 BODY.PEEK[{section}]")
+        whole = literal(whole)
+        for size in (7, 1000):
+            pieces = b""
+            for start in range(0, len(whole) + size, size):
+                (answer,) = client.ok(f"FETCH 1 BODY.PEEK[{section}]<{start}.{size}>")
+                assert b"<%d> {" % start in answer
+                pieces += literal(answer)
+            assert pieces == whole, section
+    assert client.ok("FETCH 1 BODY.PEEK[9]<0.5>") == [b"1 FETCH (BODY[9]<0> NIL)"]
+    assert client.ok("FETCH 1 BODY.PEEK[1.HEADER]<0.5>") == [b"1 FETCH (BODY[1.HEADER]<0> NIL)"]
+    assert client.ok("FETCH 1 BODY.PEEK[9]<0.5>") == [b"1 FETCH (BODY[9]<0> NIL)"]
+
+
 def test_what_is_seen_is_found(client, boxes):
     """test_text.py has each kind; here they go all the way through the server."""
     html = "Content-Type: text/html; charset=gb2312\r\n\r\n<p>annual<br>\r\n  re<b>port</b> &eacute;</p>"

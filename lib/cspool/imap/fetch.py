@@ -23,6 +23,7 @@ from .grammar import (
     Section,
     SequenceSet,
 )
+from .pieces import Found, Span
 from .session import Session
 from .sets import Ranges, merged, uid_set, within
 
@@ -138,19 +139,23 @@ class Fetch:
     def _section(self, section: Section, partial: Partial | None, name: bytes = b"") -> None:
         """Add a section, or part of it; `name` is how it is answered, if not as BODY[...]."""
         answer = name or b"BODY[%b]" % section.raw
-        if partial:
-            answer += b"<%d>" % partial.start
         read = self._reader(section)
+        if partial:
+            read = self._piece(answer, partial, lambda octets: find(octets, section))
+            answer += b"<%d>" % partial.start
 
         def item(row: Row) -> bytes:
             octets = read(row)
             if octets is None:
                 return answer + b" NIL"
-            if partial:
-                octets = octets[partial.start : partial.start + partial.length]
             return b"%b {%d}\r\n%b" % (answer, len(octets), octets)
 
         self.items[b"%b %d" % (answer, partial.length if partial else 0)] = item
+
+    def _piece(self, name: bytes, partial: Partial, find: Callable[[bytes], Found]) -> Callable[[Row], bytes | None]:
+        """Return a function that takes a piece of a section, which `find` finds in a message, out of a row."""
+        content, pieces = self.column("message.content"), self.session.pieces
+        return lambda row: pieces.read(row[content], name, partial, find)
 
     def _reader(self, section: Section) -> Callable[[Row], bytes | None]:
         """Return a function that takes a section out of a row, None if the message has no such part."""
@@ -172,17 +177,20 @@ class Fetch:
         """Add BINARY, or BINARY.SIZE: a part without its Content-Transfer-Encoding (RFC 3516 section 4.2)."""
         answer = b"%b[%b]" % (b"BINARY.SIZE" if size else b"BINARY", b".".join(b"%d" % number for number in path))
         if partial:
+            read = self._piece(
+                answer, partial, lambda octets: decoded_part(octets, path) if path else Span(0, len(octets))
+            )
             answer += b"<%d>" % partial.start
-        whole = self.octets()
+        else:
+            whole = self.octets()
+            read = lambda row: decoded_part(whole(row), path)  # noqa: E731
 
         def item(row: Row) -> bytes:
-            octets = decoded_part(whole(row), path)
+            octets = read(row)
             if size:
                 return b"%b %d" % (answer, len(octets or b""))
             if octets is None:
                 return answer + b" NIL"
-            if partial:
-                octets = octets[partial.start : partial.start + partial.length]
             # A literal8 only for NUL, which a literal cannot hold (RFC 3516 section 4.3).
             return b"%b %b{%d}\r\n%b" % (answer, b"~" if b"\0" in octets else b"", len(octets), octets)
 
@@ -356,19 +364,28 @@ def header_fields(section: Section) -> Callable[[bytes], bytes]:
 
 def part_of(octets: bytes, section: Section) -> bytes | None:
     """Return a section that names a part, out of the octets of a message; None if there is no such part."""
-    part = message.parse(octets).find(section.path)
+    found = find(octets, section)
+    return octets[found.start : found.end] if isinstance(found, Span) else found
+
+
+def find(octets: bytes, section: Section) -> Found:
+    """Return where a section is in the octets of a message."""
+    part = message.parse(octets).find(section.path) if section.path else message.Part(octets, 0, len(octets))
     if part is None:
         return None
-    if not section.what:
-        return part.content
-    if section.what == b"MIME":
-        return part.header
-    inner = part.message
-    if inner is None:
-        return None
-    if section.what == b"TEXT":
-        return inner.content
-    return inner.header if section.what == b"HEADER" else header_fields(section)(inner.header)
+    start, end = (part.start, part.body) if section.what == b"MIME" else (part.body, part.end)
+    if section.what != b"MIME" and (section.what or not section.path):
+        inner = part.message if section.path else part
+        if inner is None:
+            return None
+        if section.what not in (b"", b"TEXT", b"HEADER"):
+            return header_fields(section)(inner.header)
+        part, start, end = inner, inner.start, inner.end
+        if section.what == b"TEXT":
+            start = inner.body
+        elif section.what == b"HEADER":
+            end = inner.body
+    return Span(start, end) if part.octets is octets else part.octets[start:end]
 
 
 def decoded_part(octets: bytes, path: list[int]) -> bytes | None:

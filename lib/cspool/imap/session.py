@@ -10,6 +10,7 @@ from ..mail import utf7
 from ..mail.envelope import string
 from .connection import Connection
 from .grammar import REV2, UTF8, No
+from .pieces import Pieces
 from .selected import Selected
 
 SYSTEM_FLAGS = r"\Answered \Flagged \Deleted \Seen \Draft"
@@ -27,6 +28,7 @@ class Session:
         self.failures = 0  # failed logins
         self.enabled: set[str] = set()  # extensions, by their names in grammar.py
         self.selected: Selected | None = None
+        self.pieces = Pieces(db)
         self.counts: dict[int, dict[bytes, int]] = {}  # by mailbox key, then STATUS item: the cache of status.py
         self.tag = b""  # of the command that is being done
         self.ended = False  # whether the session ends after this command
