@@ -544,7 +544,7 @@ class Reader:
         self.keys = [make_key(seed) for seed in seeds]
         self.fold = Fold(self.keys[-1].sign)
         self.spool = b""
-        self.cursor = 0
+        self.cursor = self.loaded_until = 0
         self.chains: dict[int, bytes] = {}
         self.digests: dict[int, str] = {}
         self.records: dict[int, bytes] = {}
@@ -598,6 +598,8 @@ class Reader:
             self.apply(number, record)
             self.cursor = number
             self.digests[number] = digest(self.state())
+            none = number == self.loaded_until and number not in self.fold.checkpoints
+            must(not none, "the checkpoint that was loaded is none in its place", 76)
         if self.cursor < head.next - 1:
             must(head.next <= head.first, "records are missing at the end", 76)
             self.lose(self.cursor + 1, head.next - 1)
@@ -754,9 +756,10 @@ class Reader:
         must(count > 0 and [h for h, _ in parts[-count:]] == value["parts"], "not its parts")
         must(self.fold.last_checkpoint()[0] < stated < number - count, "not where a checkpoint may stand")
         must(number - stated <= 65536, "too late")
-        chain = self.chains.get(stated)
-        must(chain and chain.hex() == value["chain"], "a checkpoint with another chain", 76)
-        found = {digest(b"".join(octets for _, octets in parts[-count:])), self.digests.get(stated)}
+        chain = self.chains.get(stated, bytes.fromhex(value["chain"]))
+        must(chain.hex() == value["chain"], "a checkpoint with another chain", 76)
+        must(not any(a <= stated <= b for a, b in self.fold.lost) or stated in self.digests, "its end is lost", 76)
+        found = {digest(b"".join(octets for _, octets in parts[-count:])), self.digests.get(stated, value["digest"])}
         must(found == {value["digest"]}, "a checkpoint with another state", 76)
         self.fold.checkpoint(number, stated, value["date"])
 
@@ -808,6 +811,7 @@ class Reader:
             message.octets = opened[message.number][message.place]
         self.fold, self.chains, self.records, self.cursor = fold, chains, records, head.stated
         self.digests[head.stated] = digest(state)
+        self.loaded_until = head.last
         self.parts, self.missing = [], self.missing + missing
 
     def compare(self, fold: Fold) -> None:

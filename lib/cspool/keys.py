@@ -175,10 +175,17 @@ def read_ring(path: str, passphrase: Callable[[str], bytes]) -> list[SecretKey]:
 
 
 def ring_with(path: str, new: str, passphrase: Callable[[str], bytes]) -> bytes:
-    """Return the key file at `path` with the keys of the file `new` as the newest. Raises as `read_ring`."""
+    """Return the key file at `path` with the keys of the file `new` as the newest. Raises as `read_ring`.
+
+    Raises BadConfig for a key that is there as an old one: the order of a ring
+    is that in which its keys became the user's.
+    """
     newest = {key.public.sign for key in read_ring(new, passphrase)}
     old = _octets(path, private=True).splitlines()
-    kept = [line for line in old if _secret(path, *_words(line), passphrase).public.sign not in newest]
+    signs = [_secret(path, *_words(line), passphrase).public.sign for line in old]
+    if newest & set(signs[1:]):
+        raise BadConfig(f"{new}: an old key of the user: make a new one (cspool-keygen)")
+    kept = [line for line, sign in zip(old, signs, strict=True) if sign not in newest]
     return b"".join(line + b"\n" for line in _octets(new, private=True).splitlines() + kept)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from .. import command, form, frame
-from ..errors import DataError
+from ..errors import DataError, TryAgain
 from ..form import integer
 from . import digest, seen
 
@@ -66,6 +66,9 @@ def bodies(db: sqlite3.Connection) -> Iterator[bytes]:
     """
     cursor = seen.cursor(db)
     assert cursor.spool is not None and cursor.chain is not None
+    if parts(db):
+        # Who loads it would not know the beginning of that one, and set it aside.
+        raise TryAgain("the log ends within another checkpoint: cspool-sync first")
     unknown = (
         "SELECT 1 FROM message JOIN content ON content.key = content WHERE fold_mailbox NOTNULL AND number IS NULL"
     )
@@ -155,27 +158,29 @@ def note_compacted(db: sqlite3.Connection) -> None:
 # Parts that have been read
 
 
-def add_part(
-    db: sqlite3.Connection, number: int, body_hash: bytes, size: int, rows: bytes, is_loaded: bool = False
-) -> None:
-    """Note a part: the hash of its body, the octets of its record as a frame, and its rows, to be kept for a load."""
-    kept = rows if is_loaded else None
-    values = (number, body_hash, digest.of(rows.split(b"\n")[:-1]), size, kept)
-    db.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?)", values)
+def read_part(number: int, body_hash: bytes, rows: bytes) -> StatePart:
+    """Return a part of these rows, by the hash of its body."""
+    return StatePart(number, body_hash, digest.of(rows.split(b"\n")[:-1]))
 
 
-def parts(db: sqlite3.Connection, first: int, end: int) -> list[StatePart]:
-    """Return the parts that are numbered from `first` up to, without, `end`, in order.
+def add_part(db: sqlite3.Connection, part: StatePart, size: int) -> None:
+    """Note a part that stands in its place, and the octets of its record as a frame."""
+    db.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?)", (*part, size))
 
-    There may be others: those of a checkpoint that has not come whole.
-    """
-    query = "SELECT number, hash, digest FROM part WHERE number >= ? AND number < ? ORDER BY number"
-    return [StatePart(*row) for row in db.execute(query, (first, end))]
+
+def parts(db: sqlite3.Connection) -> list[StatePart]:
+    """Return the parts that the last records were, in order."""
+    return [StatePart(*row) for row in db.execute("SELECT number, hash, digest FROM part ORDER BY number")]
 
 
 def last_stated(db: sqlite3.Connection) -> int:
     """Return the number up to which the last checkpoint in the log states it; 0 if there is none."""
     return int(db.execute("SELECT coalesce(max(stated), 0) FROM checkpoint").fetchone()[0])
+
+
+def last_record(db: sqlite3.Connection) -> int:
+    """Return the number of the last checkpoint in the log; 0 if there is none."""
+    return int(db.execute("SELECT coalesce(max(number), 0) FROM checkpoint").fetchone()[0])
 
 
 def forget_parts(db: sqlite3.Connection) -> None:

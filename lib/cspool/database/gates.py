@@ -81,15 +81,22 @@ class Gates:
         self.seen = log
         self.judge = judge
         self.touched: dict[bytes, None] = {}
+        self._has_parts = True  # as far as we know
 
     def fold(self, one: Frame) -> None:
         """Do what the record of a frame says, or set it aside, and go on after it."""
         self.seen.size += frame.HEADER_SIZE + len(one.record)
         try:
-            is_needed = self._do(self._enter(one.number, one.record))
+            entry = self._enter(one.number, one.record)
+            is_part = entry.fields["command"] == "checkpoint-part"
+            is_needed = self._do(entry)
         except Refused as refused:
+            is_part = False
             aside.add(self.db, one.number, str(refused), refused.sender, one.record)
             is_needed = True
+        if self._has_parts and not is_part:
+            checkpoint.forget_parts(self.db)  # a checkpoint stands right behind its parts
+        self._has_parts = is_part
         if is_needed:
             checkpoint.note_record(self.db, one.number, one.record)
         self.seen.advance(one.number, frame.chain_behind(one))
@@ -97,6 +104,7 @@ class Gates:
     def lose(self) -> None:
         """Note that records are lost: some may have been changes, so how each device goes on is not known."""
         self.db.execute("UPDATE device SET hash = ?", (UNKNOWN,))
+        checkpoint.forget_parts(self.db)
 
     def check_user_key(self) -> None:
         """Judge a log whose end does not know our newest key as the user's, unless we are about to say so.
@@ -153,7 +161,7 @@ class Gates:
         touched: dict[bytes, None] = {}
         for number in aside.numbers_of(self.db, sender):
             sealed = aside.sealed(self.db, number)
-            fold = Fold(self.db, number)
+            fold, entry = Fold(self.db, number), None
             try:
                 entry = self._enter(number, sealed)
                 if entry.fields["command"] != "deliver":
@@ -163,7 +171,7 @@ class Gates:
                 aside.add(self.db, number, str(refused), refused.sender, sealed)
                 continue
             except (DataError, TooOld) as error:
-                aside.add(self.db, number, str(error), sender, sealed)
+                aside.add(self.db, number, str(error), entry.sender if entry else sender, sealed)
                 continue
             aside.remove(self.db, [number])
             self._note_sealed(entry.fields)
@@ -185,7 +193,9 @@ class Gates:
                 case "change":
                     self._change(entry)
                 case "checkpoint-part":
-                    checkpoint.add_part(self.db, entry.number, entry.body_hash, entry.size, entry.octets)
+                    checkpoint.add_part(
+                        self.db, checkpoint.read_part(entry.number, entry.body_hash, entry.octets), entry.size
+                    )
                     return False
                 case "checkpoint":
                     self._checkpoint(entry)
@@ -273,7 +283,7 @@ class Gates:
         Raises DataError if it does not stand where it may stand in the log.
         """
         stated, first = fields["number"], number - len(fields["parts"])
-        parts = checkpoint.parts(self.db, first, number)
+        parts = checkpoint.parts(self.db)[-len(fields["parts"]) :]
         is_whole = [(one.number, one.hash) for one in parts] == list(enumerate(fields["parts"], first))
         if not is_whole or not checkpoint.last_stated(self.db) < stated < first or number - stated > CHECKPOINT_LATEST:
             raise DataError("a checkpoint for another place in the log")
@@ -282,6 +292,8 @@ class Gates:
             self.judge.state(Contradiction(f"{name} is of another log than has been seen"))
             return
         point = self.seen.at(stated)
-        if not point or {point.digest, digest.total(one.digest for one in parts)} != {fields["digest"]}:
+        found = {digest.total(one.digest for one in parts)} | ({point.digest} if point else set())
+        # Who has loaded a later one does not know what the log had come to there, and compares nothing.
+        if found != {fields["digest"]} or (not point and seen.is_lost(self.db, stated)):
             text = f"{name} states other mailboxes than the log before it: a fork, or a fault"
             self.judge.state(Contradiction(text))

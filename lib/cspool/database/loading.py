@@ -9,6 +9,7 @@ checkpoint states replaces the fold, as a difference and in one transaction.
 Until then the cursor stays. A load that was cut off goes on where it was.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
 
@@ -22,7 +23,7 @@ from ..octets import with_crlf
 from ..record import Opened
 from ..spool.files import Head
 from . import aside, checkpoint, content, digest, outbox, seen
-from .checkpoint import StateRow
+from .checkpoint import StatePart, StateRow
 from .gates import stranger
 from .outbox import LastChange
 from .replacement import ASIDE, Replacement
@@ -58,11 +59,14 @@ class Loading:
         self.waiting: Frame | None = None  # the last frame of it that was read, until its chain is confirmed
         self.first = head.first  # no record from this number on is missing
         self.gaps: list[range] = []  # records that the spool has lost
-        checkpoint.forget_parts(self.db)
+        self.loader = os.urandom(8)  # names us among processes that load
+        self.held: list[Frame] = []  # frames taken while it is skipped
+        if not is_skipped:
+            self.db.execute("DELETE FROM loading_part")
 
     @property
     def complete(self) -> bool:
-        is_whole = bool(self.command) and self.reached == self.stated and not self.is_skipped
+        is_whole = bool(self.command) and self.reached == self.stated and not self.is_skipped and not self.gaps
         return is_whole and not self.db.execute("SELECT 1 FROM wanted").fetchone()
 
     def wants(self, one: Frame) -> bool:
@@ -76,6 +80,7 @@ class Loading:
         numbers = frame.covered(one.number, len(one.record))
         if self.is_skipped:
             self.parts_to_come = range(one.number + 1, self.parts_to_come.stop)  # some may be lost
+            self.held.append(one)
         elif not self.command:
             self._take_part(one)
         elif one != self.waiting and numbers.stop - 1 > self.reached:
@@ -89,7 +94,8 @@ class Loading:
             return  # came twice
         is_next = one.number in self.parts_to_come[:1]
         if not is_next or (before and one.chain != frame.chain_behind(before)):
-            raise CheckpointDamaged(f"record {one.number} is not the next one of {self.name}")
+            first = frame.covered(one.number, len(one.record)).start
+            raise CheckpointDamaged(f"record {first} is not the next one of {self.name}")
         self.last_part = one
         self.parts_to_come = self.parts_to_come[1:]
         is_last = not self.parts_to_come
@@ -101,15 +107,24 @@ class Loading:
             self.command, self.user = fields, opened.sender
             self._prepare(body_hash)
         else:
-            checkpoint.add_part(self.db, one.number, body_hash, frame.HEADER_SIZE + len(one.record), octets, True)
+            part = checkpoint.read_part(one.number, body_hash, octets)
+            self.db.execute("INSERT OR REPLACE INTO loading_part VALUES (?, ?, ?, ?, ?)", (*part, octets, self.loader))
 
     def _open_part(self, one: Frame, kind: str) -> tuple[Opened, Fields, bytes]:
         try:
-            opened = record.open_with(self.own, one.record)
+            box = record.open_box(self.own, one.record)
         except DataError as error:
             text = f"record {one.number}, of {self.name}: {error}: is a newer key missing? (cspool-rekey(1))"
             # What cannot be opened proves nothing against the spool.
             raise BadConfig(text) from None
+        signs = [key.public.sign for key in self.own]  # newest first
+        # Before it is inflated: a stranger's record costs its own size.
+        if box.sender not in signs or signs.index(box.sender) > signs.index(self.log.user or b""):
+            raise self._not_the_user(box.sender)
+        try:
+            opened = record.Opened(box.sender, record.body_of(box))
+        except DataError as error:
+            raise CheckpointDamaged(f"record {one.number}, of {self.name}: {error}") from None
         try:
             fields, octets = command.decode(opened.body, self.log.spool)
             if fields["command"] != kind:
@@ -120,14 +135,24 @@ class Loading:
 
     def _check_last(self, sender: bytes, fields: Fields) -> None:
         """Check that the checkpoint is the user's, and states the log up to here."""
-        signs = [key.public.sign for key in self.own]  # newest first
-        if sender not in signs or signs.index(sender) > signs.index(self.log.user or b""):
-            raise self._not_the_user(sender)
-        parts = checkpoint.parts(self.db, self.parts.start, self.parts.stop)
+        parts = self._parts()
         if (fields["number"], fields["parts"]) != (self.stated, [one.hash for one in parts]):
             raise Contradiction(f"{self.name} is for another place in the log")
         if fields["digest"] != digest.total(one.digest for one in parts):
             raise CheckpointDamaged(f"{self.name} has not the digest of what it states")
+
+    def _parts(self) -> list[StatePart]:
+        """Return the parts that we have read. Raises TryAgain if another process has begun to load."""
+        query = "SELECT number, hash, digest FROM loading_part WHERE loader = ? ORDER BY number"
+        parts = [StatePart(*row) for row in self.db.execute(query, (self.loader,))]
+        if [one.number for one in parts] != list(self.parts):
+            raise TryAgain(f"another cspool-apply is at a checkpoint beside {self.name}")
+        return parts
+
+    def check_alone(self) -> None:
+        """Raise TryAgain if another process has begun to load, when what we have read is no longer in the database."""
+        if self.command and not self.is_skipped:
+            self._parts()
 
     def _not_the_user(self, sender: bytes) -> Contradiction:
         return Contradiction(f"{self.name} is signed by a key that is not the user's ({keys.short(sender)})")
@@ -142,7 +167,9 @@ class Loading:
             if kind == "device":
                 device, stated = columns[0], LastChange(*columns[1:])
                 before = known.pop(device, LastChange(0, FIRST))
-                other = stated.counter == before.counter and before.hash not in (b"", stated.hash)
+                # A hash is empty where records have been lost since.
+                known_hashes = {before.hash, stated.hash} - {b""}
+                other = stated.counter == before.counter and len(known_hashes) > 1
                 if stated.counter < before.counter or other:
                     raise Contradiction(f"{self.name} does not know of changes that have been seen")
                 if device == own:
@@ -151,7 +178,7 @@ class Loading:
             raise Contradiction(f"{self.name} does not know of devices that have been seen")
 
     def _rows(self) -> Iterator[StateRow]:
-        for (octets,) in self.db.execute("SELECT body FROM part ORDER BY number"):
+        for (octets,) in self.db.execute("SELECT body FROM loading_part ORDER BY number"):
             try:
                 yield from checkpoint.read_rows(octets)
             except DataError as error:
@@ -201,12 +228,18 @@ class Loading:
     def _follow(self, one: Frame, numbers: range) -> None:
         """Check that a frame continues the log that has been seen, and use the one before, whose chain it confirms."""
         other = Contradiction(f"record {numbers.start} does not continue the log that has been seen")
+        if numbers.stop - 1 > self.stated:
+            raise other  # hashes that reach over what it states would never be compared with its chain
         if self.waiting:
-            if numbers.start == frame.covered(*_size(self.waiting)).stop and one.chain != self._chain_after(
-                self.waiting
-            ):
+            follows = frame.covered(*_size(self.waiting)).stop
+            if numbers.start == follows and one.chain != self._chain_after(self.waiting):
                 raise other
-            self._use_waiting()
+            if numbers.start > max(follows, self.first):
+                raise Contradiction(f"{frame.records(follows, numbers.start - 1)} missing")
+            if numbers.start > follows:
+                self.waiting = None  # it is unproven, as if it were lost, too
+            else:
+                self._use_waiting()
             if numbers.stop - 1 <= self.reached:
                 return  # the frame that waited stands for these records, too, and its chain has been checked
         if numbers.start > self.reached + 1:
@@ -302,19 +335,43 @@ class Loading:
         """
         if not self.command:
             raise CheckpointDamaged(f"{self.name} is missing")
-        if self.waiting:
-            self._use_waiting()
+        follows = frame.covered(*_size(self.waiting)).stop if self.waiting else self.reached + 1
+        self.waiting = None  # what no chain has confirmed counts as lost, too
         if self.reached < self.stated:
-            gap = range(self.reached + 1, self.stated + 1)
-            if gap.stop > self.first:
-                return Contradiction(f"{frame.records(gap.start, gap.stop - 1)} missing, before {self.name}")
-            self.gaps.append(gap)
+            if self.stated >= self.first:
+                return Contradiction(f"{frame.records(follows, self.stated)} missing, before {self.name}")
+            self.gaps.append(range(self.reached + 1, self.stated + 1))
+        self._distrust_unproven()
         if not self.db.execute("SELECT 1 FROM wanted").fetchone():
             return None
         (first,) = self.db.execute("SELECT min(number) FROM wanted").fetchone()
         (count,) = self.db.execute("SELECT count(*) FROM wanted").fetchone()
         more = f" and {count - 1:,} more" if count > 1 else ""
         return Contradiction(f"record {first}{more} missing, which {self.name} keeps")
+
+    def _distrust_unproven(self) -> None:
+        """Take back what records before a gap have supplied, unless the ids of the messages prove their octets.
+
+        The chain of the checkpoint confirms only what comes after the last gap.
+        """
+        if not self.gaps:
+            return
+        unproven = {
+            (number, offset): key
+            for number, offset, key in self.db.execute(
+                "SELECT kept.number, kept.offset, content FROM kept JOIN content ON content.key = content"
+                " WHERE kept.offset != ? AND kept.number BETWEEN ? AND ?",
+                (ASIDE, self.log.number + 1, self.gaps[-1].start),
+            )
+        }
+        for kind, *columns in self._rows() if unproven else ():
+            if kind == "message" and tuple(columns[4:]) in unproven:
+                query = "SELECT id FROM content WHERE key = ?"
+                if self.db.execute(query, (unproven[tuple(columns[4:])],)).fetchone() == (columns[0],):
+                    del unproven[tuple(columns[4:])]
+        for number, offset in unproven:
+            self.db.execute("UPDATE kept SET content = NULL WHERE number = ? AND offset = ?", (number, offset))
+            self.db.execute("INSERT OR IGNORE INTO wanted VALUES (?)", (number,))
 
     # What it states
 
@@ -324,12 +381,13 @@ class Loading:
         Yields the ids of the messages whose fold has changed, a batch of
         them at a time: their view is to be made before the next are asked for.
         """
-        if len(checkpoint.parts(self.db, self.parts.start, self.parts.stop)) < len(self.parts):
-            raise TryAgain(f"another cspool-apply is at a checkpoint beside {self.name}")
+        self._parts()
         outbox.confirm_up_to(self.db, self.own_change)
         for (number,) in self.db.execute("SELECT number FROM kept WHERE sealed NOTNULL").fetchall():
             query = "SELECT sealed FROM kept WHERE number = ? AND offset = ?"
             self._set_aside(number, *self.db.execute(query, (number, ASIDE)).fetchone())
+        for number in aside.numbers_of(self.db, None):  # a newer key may open it
+            self._set_aside(number, aside.sealed(self.db, number))
         yield from Replacement(self.db, self.name, self.log.number).run(self._rows())
         content.forget_all_unused(self.db)
         row = (self.stated, self.command["chain"], self.user)
@@ -338,7 +396,7 @@ class Loading:
         self.log.advance(self.stated, self.command["chain"])
         checkpoint.forget_parts(self.db)  # they come again in their place
         checkpoint.note_compacted(self.db)
-        for table in ("wanted", "kept"):
+        for table in ("wanted", "kept", "loading_part"):
             self.db.execute(f"DELETE FROM {table}")
 
 

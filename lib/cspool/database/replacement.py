@@ -71,7 +71,8 @@ class Replacement:
         return lambda *row: self.db.execute(statement, row)
 
     def _lost(self, first: int, last: int) -> None:
-        self.db.execute("INSERT OR IGNORE INTO lost VALUES (?, ?, ?)", (first, last, self.now))
+        statement = "INSERT INTO lost VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET last = excluded.last"
+        self.db.execute(statement, (first, last, self.now))
 
     def _mailbox(self, mailbox_id: bytes, name: str | None, use: str, other: bytes | None) -> None:
         same_as = schema.mailbox(self.db, other) if other else None

@@ -15,7 +15,7 @@ from ..errors import Contradiction, DataError, Failure, TryAgain
 from ..frame import Frame
 from ..keys import SecretKey
 from ..spool.files import Head
-from . import aside, content, outbox, schema, seen, view
+from . import aside, checkpoint, content, outbox, schema, seen, view
 from .gates import Gates, Judge
 from .loading import Loading
 from .seen import Seen
@@ -89,6 +89,9 @@ class Replay:
         self.loading: Loading | None = None
         self.with_checkpoint = True  # load the checkpoint of a log that it has dropped records from
         self.reported = self.seen.number
+        # The stream begins where a load has got to: what contradicts there may be what that load was shown.
+        self.resumed = seen.reached(db) > self.seen.number
+        self.unproven_until = 0  # a checkpoint that was loaded counts only once it has come in its place
 
     def run(self, frames: Iterator[Frame]) -> None:
         """Apply all that is new in the stream. Raises what frame.read raises, and Contradiction.
@@ -113,11 +116,13 @@ class Replay:
             self._end_batch()
         except Failure as failure:
             self.waiting = None
-            if isinstance(failure, Contradiction):
+            if isinstance(failure, Contradiction) or self.unproven_until:
                 # The records of this transaction may be the wrong ones: none is used.
-                self.transactions.roll_back()
-                self.gates.touched = {}
-                self._begin()
+                self._abandon()
+                if self.resumed and isinstance(failure, Contradiction):
+                    self.commit()
+                    raise TryAgain(f"{failure}; the checkpoint is loaded from its beginning") from None
+            if isinstance(failure, Contradiction):
                 self.transactions.remember(self.seen, failure, self.head)
             self.commit()
             self._report()
@@ -127,15 +132,24 @@ class Replay:
             raise
         self.commit()
 
+    def _abandon(self) -> None:
+        """Undo this transaction, and forget how far a load has got: it may have been shown another log."""
+        self.transactions.roll_back()
+        self.gates.touched = {}
+        self.loading, self.unproven_until = None, 0
+        self._begin()
+        self.db.execute("UPDATE cursor SET loading = NULL, loaded = 0, loaded_chain = NULL")
+
     def pause(self, waits: bool) -> None:
         """Commit before a wait for input, and when the transaction is old: no other process can write meanwhile."""
         if waits or self.transactions.is_due():
             self.commit()
 
     def commit(self) -> None:
-        """Let others see what has been applied."""
-        if not self.db.in_transaction:
+        """Let others see what has been applied, once a checkpoint that it came from is proven."""
+        if not self.db.in_transaction or self.seen.number < self.unproven_until:
             return
+        self.unproven_until = 0
         self.seen.save()
         self.transactions.refresh(self.gates.touched)
         self.transactions.commit()
@@ -150,6 +164,8 @@ class Replay:
         self.seen.load(self.own)
         if self.loading and self.seen.number >= self.loading.stated:
             self.loading.is_skipped = True  # another cspool-apply was faster
+        if self.loading:
+            self.loading.check_alone()
 
     def _report(self) -> None:
         """Complain of what is still set aside, and of what is lost. A trust may come long after a delivery."""
@@ -181,7 +197,7 @@ class Replay:
             self.loading = Loading(self.db, self.own, self.seen, head, is_skipped)
 
     def _take(self, one: Frame, head: Head) -> None:
-        """Check that a frame continues the log, and keep it until its own chain is confirmed."""
+        """Take in a frame: for the checkpoint that is loaded, or as the next one of the log."""
         self._begin()
         if one.number > self.seen.log_end and one.number < frame.DROPPED:
             raise Contradiction(f"record {one.number} stands behind the end of the log, {self.seen.log_end}")
@@ -190,10 +206,14 @@ class Replay:
             if self.loading.complete:
                 self._load()
             return
-        self._load()
+        self._load(one)
         if one.number >= frame.DROPPED:
             self._take_dropped(one)
-            return
+        else:
+            self._take_next(one, head)
+
+    def _take_next(self, one: Frame, head: Head) -> None:
+        """Check that a frame continues the log, and keep it until its own chain is confirmed."""
         if one == self.waiting:
             return  # came twice
         if self.waiting and one.number == self.waiting.number + 1:
@@ -203,10 +223,6 @@ class Replay:
             self.seen.check_applied(one)
             return
         if one.number > self.seen.number + 1:
-            if one.number - 1 <= seen.reached(self.db):
-                # The stream begins where a load has got to, but this head is older than that checkpoint.
-                self.db.execute("UPDATE cursor SET loaded = 0")
-                raise TryAgain("the spool is older than the one whose checkpoint was loaded: begin again")
             self._lose(one.number - 1, one.chain, head)
         if one.chain != self.seen.chain:
             raise Contradiction(f"record {one.number} does not continue the log that has been seen")
@@ -250,18 +266,40 @@ class Replay:
 
     def _fold_waiting(self) -> None:
         one, self.waiting = self.waiting, None
-        if one and one.number > self.seen.number:  # else another cspool-apply was faster
-            self.gates.fold(one)
+        if not one or one.number <= self.seen.number:
+            return  # another cspool-apply was faster
+        if (one.number, one.chain) != (self.seen.number + 1, self.seen.chain):
+            raise TryAgain("the log has been accepted anew by another cspool-apply: begin again")
+        self.gates.fold(one)
+        if one.number == self.unproven_until and checkpoint.last_record(self.db) != one.number:
+            text = f"the checkpoint in record {one.number}, which was loaded, is none in its place: make another one"
+            self.judge.state(Contradiction(text))
 
     def _lose(self, last: int, chain: bytes, head: Head) -> None:
-        """Go on behind record `last` without those before it, if the head says that the spool has lost them."""
+        """Go on behind record `last` without those before it, if the head says that the spool has lost them.
+
+        Raises TryAgain if the stream begins where a load has got to, but its
+        head is older than that checkpoint.
+        """
+        if seen.reached(self.db) > self.seen.number:
+            self.db.execute("UPDATE cursor SET loaded = 0, loaded_chain = NULL")
+            raise TryAgain("the spool is older than the one whose checkpoint was loaded: begin again")
         self.gates.lose()
         self.seen.lose(last, chain, head)
 
-    def _load(self) -> None:
-        """Replace the fold by what the checkpoint states that has been read, if there is one."""
+    def _load(self, next_: Frame | None = None) -> None:
+        """Replace the fold by what the checkpoint states that has been read, if there is one.
+
+        If it was skipped, and no record before it comes next, its frames have
+        come in their place: the spool has lost those before it.
+        """
         loading, self.loading = self.loading, None
         if not loading or loading.is_skipped:
+            held = loading.held if loading else []
+            first = frame.covered(next_.number, len(next_.record)).start if next_ else self.seen.log_end + 1
+            if held and self.head and first > held[-1].number:
+                for one in held:
+                    self._take_next(one, self.head)
             return
         lacking = loading.lacking()
         if lacking:
@@ -270,4 +308,5 @@ class Replay:
             self.complain(f"{frame.records(gap.start, gap.stop - 1)} lost by the spool before it could be read")
         for changed in loading.replace():
             self.transactions.refresh(changed)
+        self.unproven_until = loading.parts.stop
         self.seen.load(self.own)

@@ -65,10 +65,15 @@ CREATE TABLE tombstone (id BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT RO
 CREATE TABLE checkpoint (number INTEGER PRIMARY KEY, stated INTEGER NOT NULL, date INTEGER NOT NULL);
 -- Records that are set aside or hold messages, and others: octets as a frame.
 CREATE TABLE record (number INTEGER PRIMARY KEY, size INTEGER NOT NULL);
--- A checkpoint on its way in: its parts (with their bodies, if it is to be loaded),
--- the records that it keeps and we lack, and the contents that are here.
+-- Parts of a checkpoint in their place in the log, until the last of its records comes.
 CREATE TABLE part (
-    number INTEGER PRIMARY KEY, hash BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, body BLOB
+    number INTEGER PRIMARY KEY, hash BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL
+);
+-- A checkpoint on its way in: its parts, the records that it keeps and we lack,
+-- and the contents that are here.
+CREATE TABLE loading_part (
+    number INTEGER PRIMARY KEY, hash BLOB NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL,
+    loader BLOB NOT NULL                                 -- of several processes, the one that has read it
 );
 CREATE TABLE wanted (number INTEGER PRIMARY KEY);
 CREATE TABLE kept (

@@ -162,6 +162,11 @@ def lost(db: sqlite3.Connection, after: int = 0) -> list[Lost]:
     return [Lost(*row) for row in db.execute(query, (after,))]
 
 
+def is_lost(db: sqlite3.Connection, number: int) -> bool:
+    """Return whether a record was lost before it could be applied."""
+    return bool(db.execute("SELECT 1 FROM lost WHERE ? BETWEEN number AND last", (number,)).fetchone())
+
+
 def is_lossy(db: sqlite3.Connection, number: int) -> bool:
     """Return whether records were lost up to record `number` and after what the last checkpoint there states.
 

@@ -192,16 +192,38 @@ class SpoolCheck:
                 header = self._header(segment.name)
                 said = _begun(header) if header else NO_CHECKPOINT
                 agree = not header or said[1:] == _named(head)[1:]
+                if agree and header and said.stated >= self._dropped() > head.stated:
+                    return False  # what was dropped tells which of the two is right
                 return agree or (head.checkpoint_end in ends and said.end not in ends)
         return False
 
+    def _dropped(self) -> int:
+        """Return the number of the last record that was dropped, as far as the headers of frames tell; 0 for none."""
+        last = 0
+        for segment in self.segments:
+            with suppress(OSError, ValueError, DataError), scan.mapped(os.path.join(self.path, segment.name)) as octets:
+                for found in scan.spans(octets, segment.length or len(octets)):
+                    last = max(last, found.numbers.stop - 1) if found.is_dropped else last
+        return last
+
     def _last_checkpoint(self) -> Checkpoint:
-        """Return the last checkpoint that the header of a segment names."""
+        """Return the last checkpoint that the header of a segment names and whose records are there."""
         for segment in reversed(self.segments):
             header = self._header(segment.name)
-            if header and header.checkpoint:
+            if header and header.checkpoint and self._is_there(_begun(header)):
                 return _begun(header)
         return NO_CHECKPOINT
+
+    def _is_there(self, checkpoint: Checkpoint) -> bool:
+        """Return whether all records of a checkpoint are there, by the headers of frames: an append may have died."""
+        found = set()
+        for segment in self.segments:
+            if checkpoint.first <= segment.first <= checkpoint.end:
+                path = os.path.join(self.path, segment.name)
+                with suppress(OSError, ValueError, DataError), scan.mapped(path) as octets:
+                    for span in scan.spans(octets, len(octets)):
+                        found.add(span.numbers.start)
+        return found >= set(range(checkpoint.first, checkpoint.end + 1))
 
     # The frames
 
