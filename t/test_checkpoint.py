@@ -311,8 +311,16 @@ def test_a_load_forgets_what_a_bad_spool_has_shown(tmp_path, log, desktop):
     other = Device(tmp_path, "other")
     frames = list(log.stream(0, len(log.records)))
     frames[3] = frames[3]._replace(record=bytes(64))
+
+    def cut():
+        yield from frames[:4]
+        yield frames[4]._replace(chain=frame.chain_behind(frames[3]))
+        raise TryAgain("cut off")
+
     with pytest.raises(TryAgain):
-        apply(other, [*frames[:4], frames[4]._replace(chain=frame.chain_behind(frames[3])), TryAgain])
+        apply(other, cut())
+    with pytest.raises(TryAgain, match="is loaded from its beginning"):
+        apply(other, log.stream(seen.reached(other.db), len(log.records)))
     other.fetch(log)
     assert same(other, desktop)
 
