@@ -40,6 +40,7 @@ def add(db: sqlite3.Connection, message_id: bytes, octets: bytes, number: int | 
 def computed(root: message.Part) -> tuple[Fields, tuple[str, str], order.Order]:
     """Return what is computed of a message: columns of `content`, texts of header and body, and `ordering`."""
     body, preview = text.body_text(root)
+    label = text.label_of(root)
     addresses = envelope.address_lists(root.fields)
     columns: Fields = {
         "envelope": envelope.envelope(root.fields, addresses),
@@ -47,7 +48,7 @@ def computed(root: message.Part) -> tuple[Fields, tuple[str, str], order.Order]:
         "preview": envelope.string(preview.encode("utf-8", "replace")),
     }
     columns["sent"], columns["sent_day"] = date.sent(root.fields.get(b"date", b"")) or (None, None)
-    return columns, (text.header_text(root.header), body), order.order(root.fields, addresses)
+    return columns, (text.header_text(root.header, label), body), order.order(root.fields, addresses, label)
 
 
 def reduced(db: sqlite3.Connection, after: int) -> list[int]:

@@ -60,7 +60,7 @@ class Loading:
         self.first = head.first  # no record from this number on is missing
         self.gaps: list[range] = []  # records that the spool has lost
         self.loader = os.urandom(8)  # names us among processes that load
-        self.held: list[Frame] = []  # frames taken while it is skipped
+        self.skipped: list[Frame] = []  # frames taken while it is skipped
         if not is_skipped:
             self.db.execute("DELETE FROM loading_part")
 
@@ -80,7 +80,7 @@ class Loading:
         numbers = frame.covered(one.number, len(one.record))
         if self.is_skipped:
             self.parts_to_come = range(one.number + 1, self.parts_to_come.stop)  # some may be lost
-            self.held.append(one)
+            self.skipped.append(one)
         elif not self.command:
             self._take_part(one)
         elif one != self.waiting and numbers.stop - 1 > self.reached:

@@ -295,10 +295,10 @@ class Replay:
         """
         loading, self.loading = self.loading, None
         if not loading or loading.is_skipped:
-            held = loading.held if loading else []
+            frames = loading.skipped if loading else []
             first = frame.covered(next_.number, len(next_.record)).start if next_ else self.seen.log_end + 1
-            if held and self.head and first > held[-1].number:
-                for one in held:
+            if frames and self.head and first > frames[-1].number:
+                for one in frames:
                     self._take_next(one, self.head)
             return
         lacking = loading.lacking()

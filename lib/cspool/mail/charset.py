@@ -14,8 +14,8 @@ _LABELS = {
     "cp1252": "ansi_x3.4-1968 ascii cp819 ibm819 iso-8859-1 iso-ir-100 iso8859-1 iso88591 iso_8859-1 iso_8859-1:1987"
     " l1 latin1 us-ascii windows-1252 x-cp1252 x-ansi x-user-defined",
     "cp1254": "iso-8859-9 iso-ir-148 iso8859-9 iso88599 iso_8859-9 l5 latin5 windows-1254 x-cp1254",
-    "cp1250": "x-cp1250",
-    "cp1251": "x-cp1251",
+    "cp1250": "x-cp1250 win-1250 windows1250",
+    "cp1251": "x-cp1251 win-1251 windows1251 cp-1251",
     "cp1253": "x-cp1253",
     "cp1255": "x-cp1255",
     "cp1256": "x-cp1256",
@@ -24,9 +24,20 @@ _LABELS = {
     "cp874": "windows-874 dos-874 iso-8859-11 iso8859-11 iso885911 tis-620 tis620",
     "koi8_u": "koi8-u koi8-ru",
     "koi8_r": "koi8-r koi koi8 cskoi8r",
-    "iso8859_8": "iso-8859-8-i iso-8859-8-e logical visual csiso88598i csiso88598e",
-    "iso8859_6": "iso-8859-6-i iso-8859-6-e",
+    "iso8859_8": "iso88598 iso-8859-8-i iso-8859-8-e logical visual csiso88598i csiso88598e",
+    "iso8859_6": "iso88596 csiso88596e csiso88596i iso-8859-6-i iso-8859-6-e",
     "mac_cyrillic": "x-mac-cyrillic x-mac-ukrainian",
+    "iso8859_2": "iso88592",
+    "iso8859_3": "iso88593",
+    "iso8859_4": "iso88594",
+    "iso8859_5": "iso88595",
+    "iso8859_7": "iso88597 sun_eu_greek",
+    "iso8859_10": "iso885910",
+    "iso8859_13": "iso885913",
+    "iso8859_14": "iso885914",
+    "iso8859_15": "iso885915 csisolatin9",
+    "utf-16-be": "unicodefffe",
+    "mac_latin2": "x-mac-ce",
     "mac_roman": "macintosh mac x-mac-roman csmacintosh",
     "gb18030": "gb2312 gb_2312 gb_2312-80 chinese csgb2312 csiso58gb231280 iso-ir-58 gbk x-gbk cp936 ms936 windows-936"
     " euc-cn x-euc-cn gb18030",
@@ -37,15 +48,15 @@ _LABELS = {
     "euc_jp": "euc-jp x-euc-jp x-euc cseucpkdfmtjapanese",
     "iso2022_jp": "iso-2022-jp csiso2022jp iso-2022-jp-1 iso-2022-jp-2 iso-2022-jp-ms x-iso-2022-jp",
     "utf-8": "utf-8 utf8 unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8 unicode utf-8-mac cp65001",
-    "utf-16": "utf-16 utf16 csunicode iso-10646-ucs-2 ucs-2",
+    "utf-16": "utf-16 utf16 csunicode unicodefeff iso-10646-ucs-2 ucs-2",
     "utf_7": "utf-7 unicode-1-1-utf-7 x-unicode-2-0-utf-7 csunicode11utf7",
 }
 CODECS = {label: codec for codec, labels in _LABELS.items() for label in labels.split()}
 # Where text is not in a charset, it may be in one of these, which are larger.
-_LARGER = {"big5hkscs": ("cp950",), "euc_jp": ("euc_jis_2004",), "cp932": ("shift_jis_2004",)}
+_LARGER = {"big5hkscs": ("cp950",), "cp932": ("shift_jis_2004",)}
 # Codecs of Python that are not charsets of mail; some are slow on hostile input.
 _NO_CHARSETS = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}
-_ESCAPE = re.compile(rb"\x1b([$(][@-BIJ]|\$\([@-D])")
+_ESCAPE = re.compile(rb"\x1b(\$[@-B]|\([BIJ]|\$\([@-D])")
 
 
 def decode(octets: bytes, label: str) -> str:
@@ -68,7 +79,9 @@ def decode(octets: bytes, label: str) -> str:
         # Also what says that it is in US-ASCII or ISO 8859-1: no text in these looks like UTF-8.
         return octets.decode("utf-8")
     except ValueError:
-        return _decode(octets, codec, "cspool-windows" if codec in ("utf-8", "cp1252") else "replace")
+        # In the charsets of China the octet 0x80 is the euro, as in windows-1252.
+        is_windows = codec in ("utf-8", "cp1252") or (codec == "gb18030" and b"\x80" in octets)
+        return _decode(octets, codec, "cspool-windows" if is_windows else "replace")
 
 
 def codec_of(label: str) -> str:
@@ -89,6 +102,8 @@ def codec_of(label: str) -> str:
 def _decode(octets: bytes, codec: str, errors: str) -> str:
     if codec == "iso2022_jp":
         text = _iso_2022_jp(octets, errors)
+    elif codec == "euc_jp":
+        text = _euc_jp(octets, errors)
     elif codec == "utf-16":
         text = octets.decode(_byte_order(octets), errors)
     else:
@@ -104,26 +119,56 @@ def _byte_order(octets: bytes) -> str:
     return "utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be"
 
 
+_SETS = {b"$B": "jis", b"$@": "jis", b"$(D": "jis0212", b"$A": "gb2312", b"$(C": "euc_kr", b"(I": "kana"}
+
+
 def _iso_2022_jp(octets: bytes, errors: str) -> str:
-    """Decode ISO-2022-JP with the characters of NEC and IBM, which senders put into it."""
+    """Decode ISO-2022-JP with the characters of NEC and IBM, which senders put into it, and ISO-2022-JP-2."""
     shown = []
     mode, start = b"(B", 0
     for escape in [*_ESCAPE.finditer(octets), None]:
         piece = octets[start : escape.start() if escape else len(octets)]
-        if mode.startswith(b"$"):
-            # The same characters in EUC-JP have the high bit.
-            upper = bytes(octet | 0x80 if 0x21 <= octet <= 0x7E else octet for octet in piece)
-            try:
-                shown.append(upper.decode("euc_jp"))
-            except ValueError:
-                shown.append(upper.decode("euc_jis_2004", errors))
-        elif mode == b"(I":
-            shown.append(bytes(octet | 0x80 if octet >= 0x21 else octet for octet in piece).decode("cp932", errors))
-        else:
-            shown.append(piece.decode("ascii", errors))
+        upper = bytes(octet | 0x80 if 0x21 <= octet <= 0x7E else octet for octet in piece)
+        match _SETS.get(mode):
+            case "jis":
+                shown.append(_euc_jp(upper, errors))
+            case "jis0212":
+                shown.append(re.sub(rb"[\xa1-\xfe]{2}", rb"\x8f\g<0>", upper).decode("euc_jp", errors))
+            case "gb2312" | "euc_kr" as codec:
+                shown.append(upper.decode(codec, errors))
+            case "kana":
+                shown.append(upper.decode("cp932", errors))
+            case _:
+                shown.append(piece.decode("ascii", errors))
         if escape:
             mode, start = escape[1], escape.end()
     return "".join(shown)
+
+
+_PAIR = re.compile(
+    rb"((?:[\xa1-\xfe]{2})+)|((?:\x8f[\xa1-\xfe]{2}|\x8e[\xa1-\xdf])+)|([^\xa1-\xfe\x8e\x8f]+|[\x8e\x8f\xa1-\xfe])"
+)
+
+
+def _euc_jp(octets: bytes, errors: str) -> str:
+    """Decode EUC-JP. JIS X 0208 goes through Shift_JIS, whose codec has the rows of NEC and IBM (WHATWG jis0208)."""
+    shown = []
+    for found in _PAIR.finditer(octets):
+        if found[1]:
+            shown.append(_shift_jis(found[1]).decode("cp932", errors))
+        else:
+            shown.append((found[2] or found[3]).decode("euc_jp", errors))
+    return "".join(shown)
+
+
+def _shift_jis(pairs: bytes) -> bytes:
+    """Return characters of EUC-JP, two octets each, in Shift_JIS."""
+    found = bytearray()
+    for first, second in zip(pairs[::2], pairs[1::2], strict=True):
+        row, cell = first - 0xA1, second - 0xA1
+        found.append(row // 2 + (0x81 if row < 62 else 0xC1))
+        found.append(cell + (0x9F if row % 2 else 0x40 + (cell >= 63)))
+    return bytes(found)
 
 
 def _as_windows(error: UnicodeError) -> tuple[str, int]:

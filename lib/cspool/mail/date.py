@@ -20,8 +20,8 @@ _USUAL = re.compile(
     rb"(?:[A-Z][a-z]{2}, )? ?(\d{1,2}) ([A-Za-z]{3}) (\d{4}) ([01]\d|2[0-3]):([0-5]\d):([0-5]\d) ([+-])(\d\d)(\d\d)"
     rb"(?: \([^()]*\))?"
 )
-_TIME = r"(?P<hour>\d{1,2}) ?[:.] ?(?P<minute>\d{2})(?: ?[:.] ?(?P<second>\d{2})(?:[.,]\d+)?)?"
-_ZONE = r"(?: ?(?P<zone>[+-] ?\d{1,2}:?\d{2}|[A-Za-z]+)(?: ?\(?[^)]*\)?)?)?.*"
+_TIME = r"(?P<hour>\d{1,2}) ?[:.] ?(?P<minute>\d{2})(?: ?[:.] ?(?P<second>\d{2})(?:[.,]\d+)?)?(?: ?(?P<half>[AP])M\b)?"
+_ZONE = r"(?: ?(?P<zone>(?:GMT|UTC?|Z)? ?[+-] ?\d{1,2}(?::?\d{2})?|[A-Za-z]+)(?: ?\(?[^)]*\)?)?)?.*"
 _FORMS = [
     re.compile(pattern, re.ASCII | re.IGNORECASE)
     for pattern in (
@@ -30,6 +30,8 @@ _FORMS = [
         # The form of ctime(3), perhaps with a zone before the year.
         r"(?:[a-z]+ ?,? )?(?P<month>[a-z]{3})[a-z]* (?P<day>\d{1,2}),? " + _TIME
         + r"(?: (?P<zone>[+-]\d{4}|[A-Z]+))? (?P<year>\d{4})(?: .*)?",
+        # The form of the United States, and of JavaScript.
+        r"(?:[a-z]+\.? ?,? ?)?(?P<month>[a-z]{3})[a-z]* (?P<day>\d{1,2}),? (?P<year>\d{4}),? (?:at )?" + _TIME + _ZONE,
         # RFC 3339.
         r"(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})[T ]" + _TIME + _ZONE,
     )
@@ -48,7 +50,7 @@ def sent(value: bytes) -> Sent | None:
     usual = _USUAL.fullmatch(value)
     if usual:  # the same as below, quickly
         day, month, year, hour, minute, second, sign, hours, minutes = (part.decode() for part in usual.groups())
-        if month.lower() in MONTHS and 1 <= int(day) <= 31:
+        if month.lower() in MONTHS and 1 <= int(day) <= 31 and int(year):
             first = _first_day(int(year), MONTHS.index(month.lower()) + 1)
             local = (first + int(day) - 1) * 86400 + int(hour) * 3600 + int(minute) * 60 + int(second)
             ahead = int(hours) * 3600 + int(minutes) * 60
@@ -64,7 +66,9 @@ def sent(value: bytes) -> Sent | None:
     zone = found["zone"] or (comment[1].decode() if comment else "")
     day, year = int(found["day"]), _year(found["year"])
     hour, minute, second = (int(found[name] or 0) for name in ("hour", "minute", "second"))
-    is_valid = 1 <= month <= 12 and 1 <= day <= 31 and hour <= 24 and minute <= 59 and second <= 60
+    if found["half"] and hour <= 12:
+        hour = hour % 12 + (12 if found["half"].upper() == "P" else 0)
+    is_valid = 1 <= month <= 12 and 1 <= day <= 31 and year > 0 and hour <= 24 and minute <= 59 and second <= 60
     if not is_valid:
         return None
     # A leap second counts as the first one after it, and the 31st of a short month as the first of the next.
@@ -91,6 +95,6 @@ def _offset(zone: str) -> int:
     digits = re.sub("[^0-9]", "", zone)
     if not digits:
         return _ZONES.get(zone.lower(), 0) * 3600
-    digits = digits.rjust(4, "0")
+    digits = digits + "00" if len(digits) < 3 else digits
     seconds = int(digits[:-2]) * 3600 + int(digits[-2:]) * 60
-    return -seconds if zone.startswith("-") else seconds
+    return -seconds if "-" in zone else seconds

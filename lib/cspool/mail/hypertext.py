@@ -6,24 +6,34 @@ input, so no pattern here looks beyond the next "<".
 
 import re
 
-# Tags within a word do not split it.
-_INLINE = re.compile(
-    r"</?(?:a|abbr|acronym|b|bdi|bdo|big|cite|code|em|font|i|ins|kbd|mark|o:p|q|s|samp|small|span|strike|strong|sub"
-    r"|sup|tt|u|var|wbr)(?:[\s/][^<>]*+)?+>",
+# What a tag has behind its name: quotes may hold a ">", and may not be closed.
+_REST = r"""(?:(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+>|[^<>]*+>)"""
+# Blocks stand apart; all other tags are within a line, and do not split a word.
+_BLOCK = re.compile(
+    r"</?(?:address|article|aside|blockquote|body|br|button|caption|center|col|colgroup|dd|details|dialog|dir|div|dl|dt"
+    r"|fieldset|figcaption|figure|footer|form|frame|frameset|h[1-6]|head|header|hgroup|hr|html|iframe|legend|li|link"
+    r"|listing|main|menu|meta|nav|noscript|ol|optgroup|option|p|plaintext|pre|section|select|summary|table|tbody|td"
+    r"|textarea|tfoot|th|thead|tr|ul|xmp)(?:[\s/]" + _REST + "|>)",
     re.IGNORECASE,
 )
-_TAG = re.compile(r"</?[a-z!?][^<>]*+>", re.IGNORECASE)
-_HIDDEN = re.compile(r"<(?:(style|script)\b|!--)", re.IGNORECASE)
+_TAG = re.compile(r"</?[a-z!?]" + _REST, re.IGNORECASE)
+# An image is seen as its text where it is not loaded, and an emoji may be an image.
+_IMAGE = re.compile(r"""<img\b[^<>]*?\salt\s*=\s*(?:"([^"<]*)"|'([^'<]*)')[^<>]*>""", re.IGNORECASE)
+_HIDDEN = re.compile(r"<(?:(style|script|title)\b|!--(-?>)?)", re.IGNORECASE)
+_COMMENT_END = re.compile(r"--!?>")
 
 
 def text_of(html: str) -> str:
-    """Return the text of HTML: blocks stand apart, and style, scripts and comments are gone."""
-    shown = _TAG.sub(" ", _INLINE.sub("", _without_hidden(html)))
+    """Return the text of HTML: blocks stand apart, and style, scripts, the title and comments are gone."""
+    shown = _without_hidden(html)
+    if "alt" in shown or "ALT" in shown:
+        shown = _IMAGE.sub(lambda image: image[1] or image[2] or "", shown)
+    shown = _TAG.sub("", _BLOCK.sub(" ", shown))
     return _unescape(shown) if "&" in shown else shown
 
 
 def _without_hidden(html: str) -> str:
-    """Return HTML without style, scripts and comments. One that does not end hides nothing."""
+    """Return HTML without style, scripts, title and comments. One that does not end hides nothing."""
     opening = _HIDDEN.search(html)
     if not opening:
         return html
@@ -32,14 +42,26 @@ def _without_hidden(html: str) -> str:
         lower = html
     kept, at = [], 0
     while opening:
-        end = lower.find(f"</{opening[1].lower()}" if opening[1] else "-->", opening.end())
+        end = _end_of(opening, lower)
         if end < 0:
             break
         kept.append(html[at : opening.start()])
-        at = end if opening[1] else end + 3
+        if opening[1]:
+            kept.append(" ")
+        at = end
         opening = _HIDDEN.search(html, at)
     kept.append(html[at:])
-    return " ".join(kept)
+    return "".join(kept)
+
+
+def _end_of(opening: re.Match[str], lower: str) -> int:
+    """Return where what is hidden ends; -1 if it does not."""
+    if opening[1]:
+        return lower.find(f"</{opening[1].lower()}", opening.end())
+    if opening[2]:
+        return opening.end()  # a comment of nothing
+    found = _COMMENT_END.search(lower, opening.end())
+    return found.end() if found else -1
 
 
 def _unescape(shown: str) -> str:

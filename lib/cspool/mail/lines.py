@@ -12,7 +12,6 @@ from collections.abc import Callable
 from ..octets import with_crlf
 from . import message
 
-_BINARY = re.compile(rb"^content-transfer-encoding:[ \t]*\"?binary", re.IGNORECASE | re.MULTILINE)
 _BARE = re.compile(rb"(?<!\r)\n")
 
 
@@ -28,8 +27,7 @@ def with_lf(octets: bytes) -> bytes:
 
 def _outside_binary(octets: bytes, convert: Callable[[bytes], bytes]) -> bytes:
     """Return a message with all of it converted but what is in binary parts."""
-    is_likely = b"inary" in octets or b"INARY" in octets
-    if not is_likely or not _BINARY.search(octets):
+    if b"binary" not in octets.lower():
         return convert(octets)
     pieces: list[bytes] = []
     at = 0
@@ -40,7 +38,12 @@ def _outside_binary(octets: bytes, convert: Callable[[bytes], bytes]) -> bytes:
 
 
 def _binary(octets: bytes) -> list[tuple[int, int]]:
-    """Return where the bodies of binary parts are: start and end, in order."""
+    """Return where the bodies of binary parts are: start and end, in order.
+
+    Programs that know no better call all text binary. Where a mail server has
+    made all line ends LF, its lines are those of any text.
+    """
+    has_crlf = b"\r\n" in octets
     root = message.parse(with_crlf(octets))
     # Where the parsed octets have a CR that these have not.
     bare = [found.start() + count for count, found in enumerate(_BARE.finditer(octets))]
@@ -49,6 +52,7 @@ def _binary(octets: bytes) -> list[tuple[int, int]]:
         part = waiting.pop()
         if part.octets is root.octets:  # else it is in an encoding
             waiting += [part.message] if part.message else part.children
-            if not (part.message or part.children) and part.encoding == b"binary":
+            is_kept = part.encoding == b"binary" and (has_crlf or part.type != b"text")
+            if is_kept and not (part.message or part.children):
                 spans.append((part.body - bisect_left(bare, part.body), part.end - bisect_left(bare, part.end)))
     return sorted(spans)

@@ -144,6 +144,7 @@ def parse(octets: bytes) -> Part:
     """Return the tree of the parts of a message, which has CRLF line ends. Never fails."""
     root = Part(octets, 0, len(octets))
     count = 1
+    declared: dict[int, set[bytes]] = {}  # boundaries, by the octets that declare them
     encoded = DECODED * len(octets)  # octets of enclosed messages that may still be decoded
     # A list in place of recursion: nesting must not exhaust the stack.
     waiting = [(root, 1)]
@@ -154,7 +155,7 @@ def parse(octets: bytes) -> Part:
         if part.type == b"multipart" and not beyond:
             default = b"message/rfc822" if part.subtype == b"digest" else b"text/plain"
             # A multipart has parts, even one that is cut off before the first.
-            spans = _split(part, PARTS_MAX - count) or [(part.end, part.end)]
+            spans = _split(part, PARTS_MAX - count, declared) or [(part.end, part.end)]
             part.children = [Part(part.octets, start, end, default) for start, end in spans]
         elif is_message and not beyond and part.encoding not in (b"base64", b"quoted-printable"):
             part.message = Part(part.octets, part.body, part.end)
@@ -171,8 +172,11 @@ def parse(octets: bytes) -> Part:
     return root
 
 
-def _split(part: Part, most: int) -> list[tuple[int, int]]:
-    """Return start and end of each part of a multipart (RFC 2046 section 5.1.1); the last of `most` has the rest."""
+def _split(part: Part, most: int, declared: dict[int, set[bytes]]) -> list[tuple[int, int]]:
+    """Return start and end of each part of a multipart (RFC 2046 section 5.1.1); the last of `most` has the rest.
+
+    `declared` remembers the boundaries that octets declare.
+    """
     boundary = part.parameter(b"boundary")
     spans: list[tuple[int, int]] = []
     if not boundary:
@@ -182,7 +186,6 @@ def _split(part: Part, most: int) -> list[tuple[int, int]]:
     # The line end before a delimiter belongs to it, and may be the last one of the header.
     offset = max(part.start, part.body - 2)
     start = None
-    declared: set[bytes] | None = None
     while len(spans) < most:
         found = octets.find(delimiter, offset, part.end)
         if found < 0:
@@ -192,10 +195,10 @@ def _split(part: Part, most: int) -> list[tuple[int, int]]:
         after = octets[offset : part.end if line_end < 0 else line_end].strip(b" \t")
         if after not in (b"", b"--"):
             # What stands behind it does not count, unless it makes another boundary, which begins like this one.
-            if declared is None:
-                declared = {value.strip() for value in _BOUNDARY.findall(octets)}
+            if id(octets) not in declared:
+                declared[id(octets)] = {value.strip() for value in _BOUNDARY.findall(octets)}
             longer = boundary + after
-            if longer in declared or longer.removesuffix(b"--") in declared:
+            if {longer, longer.removesuffix(b"--")} & declared[id(octets)]:
                 continue
         closing = after.startswith(b"--")
         if start is not None:

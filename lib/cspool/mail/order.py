@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from . import envelope
-from .casemap import searchable, sortable
+from .casemap import sortable
 from .charset import decode
 from .text import decode_words
 
@@ -31,9 +31,12 @@ class Order(NamedTuple):
     references: bytes  # message ids, oldest first, separated by spaces
 
 
-def order(fields: dict[bytes, bytes], lists: envelope.Lists) -> Order:
-    """Return the keys of a message with these fields (names in lower case, values unfolded) and addresses."""
-    subject, reply = base_subject(searchable(decode_words(fields.get(b"subject", b""))))
+def order(fields: dict[bytes, bytes], lists: envelope.Lists, label: str = "utf-8") -> Order:
+    """Return the keys of a message with these fields (names in lower case, values unfolded) and addresses.
+
+    8-bit text that is not UTF-8 is in the charset of `label`.
+    """
+    subject, reply = base_subject(decode_words(fields.get(b"subject", b""), label).lower())
     own = _MESSAGE_ID.findall(fields.get(b"message-id", b""))
     references = _MESSAGE_ID.findall(fields.get(b"references", b""))
     if not references:
@@ -46,8 +49,8 @@ def order(fields: dict[bytes, bytes], lists: envelope.Lists) -> Order:
         _mailbox(lists[b"from"]),
         _mailbox(lists[b"to"]),
         _mailbox(lists[b"cc"]),
-        _display(lists[b"from"]),
-        _display(lists[b"to"]),
+        _display(lists[b"from"], label),
+        _display(lists[b"to"], label),
         own[0] if own else b"",
         b" ".join(references),
     )
@@ -76,12 +79,12 @@ def base_subject(subject: str) -> tuple[str, bool]:
 
 def _mailbox(addresses: list[envelope.Address]) -> str:
     mailbox = addresses[0].mailbox if addresses else None
-    return sortable(searchable(decode(mailbox or b"", "utf-8")))
+    return sortable(decode(mailbox or b"", "utf-8").lower())
 
 
-def _display(addresses: list[envelope.Address]) -> str:
+def _display(addresses: list[envelope.Address], label: str) -> str:
     if not addresses:
         return ""
     name, _, mailbox, host = addresses[0]
-    shown = decode_words(name) if name else decode(b"%b@%b" % (mailbox or b"", host or b""), "utf-8")
-    return sortable(searchable(shown))
+    shown = decode_words(name, label) if name else decode(b"%b@%b" % (mailbox or b"", host or b""), "utf-8")
+    return sortable(" ".join(shown.lower().split()))

@@ -7,10 +7,11 @@ casemap.searchable.
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
-from . import transfer
-from .casemap import searchable
-from .charset import decode
+from . import envelope, transfer
+from .casemap import searchable, visible
+from .charset import codec_of, decode
 from .hypertext import text_of
 from .message import Part, extended, parse_parameters
 
@@ -28,17 +29,28 @@ _TEXT_TYPES = {
     (b"application", b"csv"), (b"application", b"ics"), (b"application", b"rtf"),
 }  # fmt: skip
 _NO_TEXT = (b"image", b"audio", b"video", b"font", b"model")
-_FOLDED_TYPES = (b"calendar", b"vcard", b"x-vcard", b"directory", b"ics")  # RFC 5545 section 3.1, RFC 6350 section 3.2
+_FOLDED_TYPES = (
+    b"calendar",
+    b"x-vcalendar",
+    b"vcard",
+    b"x-vcard",
+    b"directory",
+    b"ics",
+)  # RFC 5545 section 3.1, RFC 6350 section 3.2
 _SAMPLE = 1024  # octets that tell whether a part is text
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
-def header_text(header: bytes) -> str:
-    """Return a header as unfolded lines "name: value", each after a line end (LF), for searching."""
+def header_text(header: bytes, label: str = "utf-8") -> str:
+    """Return a header as unfolded lines "name: value", each after a line end (LF), for searching.
+
+    8-bit text that is not UTF-8 is read in the charset of `label`, that of the
+    message. What is written otherwise than a person sees it stands behind it.
+    """
     header = _FOLD.sub(b"", header)
-    if b"*" in header and _EXTENDED.search(header):
-        header = b"\r\n".join(map(_with_extended, header.split(b"\r\n")))
-    lines = decode_words(header).replace("\r\n", "\n")
+    if (b"*" in header and _EXTENDED.search(header)) or b'"' in header or b"\\" in header or b"(" in header:
+        header = b"\r\n".join(map(_with_readable, header.split(b"\r\n")))
+    lines = decode_words(header, label).replace("\r\n", "\n")
     if not lines.isascii():
         return "\n" + "\n".join(map(searchable, lines.split("\n")))
     lines = lines.lower().replace("\t", " ")
@@ -47,36 +59,60 @@ def header_text(header: bytes) -> str:
     return "\n" + lines
 
 
-def _with_extended(line: bytes) -> bytes:
-    """Return a field with its extended and continued parameters as a person reads them (RFC 2231) behind it."""
-    if not _EXTENDED.search(line):
+_ADDRESSES = re.compile(rb"(?:resent-)?(?:from|sender|reply-to|to|cc|bcc)[ \t]*:", re.IGNORECASE)
+
+
+def _with_readable(line: bytes) -> bytes:
+    """Return a field with what a person sees of it behind it.
+
+    These are addresses without quotes and comments, and parameters that are
+    quoted, extended or continued (RFC 2231).
+    """
+    if _ADDRESSES.match(line):
+        found = envelope.addresses(line.partition(b":")[2].strip())
+        shown = (b"%b <%b@%b>" % (one.name or b"", one.mailbox or b"", one.host or b"") for one in found)
+        return line + b" " + b", ".join(shown) if b'"' in line or b"\\" in line or b"(" in line else line
+    if not _EXTENDED.search(line) and b'\\"' not in line:
         return line
     readable = []
     for name, value in parse_parameters(line):
         if name.endswith(b"*"):
             charset, octets = extended(value)
-            readable.append(decode(octets, charset.decode("ascii", "replace")).encode().replace(b"\r\n", b" "))
-        else:
-            readable.append(value)
-    return line + b" " + b" ".join(readable)
+            value = decode(octets, charset.decode("ascii", "replace")).encode()  # noqa: PLW2901
+        readable.append(value)
+    return line + b" " + b" ".join(readable).replace(b"\r", b" ").replace(b"\n", b" ")
 
 
-def decode_words(octets: bytes) -> str:
-    """Return an unfolded header or value as text, with its encoded words decoded (RFC 2047)."""
+def decode_words(octets: bytes, label: str = "utf-8") -> str:
+    """Return an unfolded header or value as text, with its encoded words decoded (RFC 2047); `label` as above."""
+    if not octets.isascii() or b"\x1b" in octets:
+        octets = b"\r\n".join(_in_utf8(line, label) for line in octets.split(b"\r\n"))
     if b"=?" in octets:
         octets = _WORDS.sub(_decode_words, octets)
     return decode(octets, "utf-8")
 
 
+def _in_utf8(line: bytes, label: str) -> bytes:
+    """Return a line with its 8-bit text in UTF-8."""
+    try:
+        line.decode("utf-8")
+        if b"\x1b" not in line:
+            return line
+    except UnicodeDecodeError:
+        pass
+    return decode(line, label).encode("utf-8", "replace")
+
+
 def _decode_words(words: re.Match[bytes]) -> bytes:
     """Return encoded words that stand beside each other as UTF-8; a character may be cut between two of one charset."""
-    shown, waiting, label = [], b"", b""
+    shown, waiting, codec = [], b"", ""
     for charset, encoding, encoded in _WORD.findall(words[0]):
-        if charset.lower() != label:
-            shown.append(decode(waiting, label.decode("ascii", "replace")))
-            waiting, label = b"", charset.lower()
+        named = codec_of(charset.decode("ascii", "replace"))
+        if named != codec:
+            shown.append(decode(waiting, codec))
+            waiting, codec = b"", named
         waiting += transfer.encoded_word(encoded, encoding)
-    shown.append(decode(waiting, label.decode("ascii", "replace")))
+    shown.append(decode(waiting, codec))
     return "".join(shown).replace("\n", " ").replace("\r", " ").encode("utf-8", "replace")
 
 
@@ -90,17 +126,31 @@ def body_text(root: Part) -> tuple[str, str]:
     messages, a line each. The preview is the first PREVIEW_MAX characters of
     the first text part, with white space as one space.
     """
-    found, preview = [], None
+    found, preview = [], ""
     for part in _walk(root):
         if part is not root and part.body > part.start:
-            found.append(header_text(part.header))
+            found.append(header_text(part.header, label_of(root)))
         text = readable(part)
-        if preview is None and part.type == b"text":
-            words = text[: PREVIEW_MAX * 50].replace("\0", " ").split(None, PREVIEW_MAX)
+        if not preview and part.type == b"text" and part.subtype != b"css":
+            disposition = part.fields.get(b"content-disposition", b"")
+            words = (
+                []
+                if disposition[:10].lower() == b"attachment"
+                else visible(text).replace("\0", " ").split(None, PREVIEW_MAX)
+            )
             preview = " ".join(words[:PREVIEW_MAX])[:PREVIEW_MAX]
         if text:
             found.append(searchable(text))
-    return "\n".join(found), preview or ""
+    return "\n".join(found), preview
+
+
+def label_of(root: Part) -> str:
+    """Return the charset that a message names, which its header may be in, too."""
+    for part in islice(_walk(root), 5):
+        label = part.parameter(b"charset")
+        if label:
+            return label.decode("ascii", "replace")
+    return "utf-8"
 
 
 def _walk(root: Part) -> Iterator[Part]:
@@ -123,15 +173,32 @@ def readable(part: Part) -> str:
     is_text = is_text or part.subtype.endswith((b"+xml", b"+json"))
     if not is_text and (part.type in _NO_TEXT or not _looks_like_text(octets, part.encoding)):
         return ""
-    label = (part.parameter(b"charset") or b"us-ascii").decode("ascii", "replace")
-    text = decode(transfer.decode(octets, part.encoding).octets, label)
-    if part.subtype in (b"html", b"xhtml+xml"):
-        return text_of(text)
+    octets = transfer.decode(octets, part.encoding).octets
     if part.subtype in _FOLDED_TYPES:
-        return re.sub(r"\r?\n[ \t]", "", text)
+        unfolded = decode(re.sub(rb"\r?\n[ \t]", b"", octets), _label(part, octets))
+        return _CALENDAR.sub(lambda found: " " if found[1] in "nN" else found[1], unfolded)
+    text = decode(octets, _label(part, octets))
+    if part.subtype in (b"html", b"xhtml+xml", b"enriched", b"richtext"):
+        return text_of(text)
     if (part.parameter(b"format") or b"").lower() == b"flowed":
-        return _unflowed(text, (part.parameter(b"delsp") or b"").lower() == b"yes")
-    return text
+        text = _unflowed(text, (part.parameter(b"delsp") or b"").lower() == b"yes")
+    return _QUOTES.sub("\n", text) if part.subtype == b"plain" and "\n>" in text else text
+
+
+_CALENDAR = re.compile(r"\\([\\;,nN])")  # RFC 5545 section 3.3.11
+_QUOTES = re.compile(r"\n>[> ]*+")  # a mail client shows a bar, or nothing
+_META = re.compile(rb"<meta\b[^<>]*charset\s*=\s*[\"']?\s*([A-Za-z0-9_:-]{1,40})", re.IGNORECASE)
+
+
+def _label(part: Part, octets: bytes) -> str:
+    """Return the charset of a part: as it says, or as HTML says in itself, or as its octets show."""
+    label = part.parameter(b"charset")
+    if not label and part.subtype == b"html":
+        found = _META.search(octets, 0, _SAMPLE)
+        label = found[1] if found else None
+    if not label and (b"\x1b$B" in octets or b"\x1b$@" in octets):
+        label = b"iso-2022-jp"
+    return (label or b"us-ascii").decode("ascii", "replace")
 
 
 def _looks_like_text(octets: bytes, encoding: bytes) -> bool:

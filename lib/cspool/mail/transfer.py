@@ -9,7 +9,9 @@ UUENCODE = (b"x-uuencode", b"x-uue", b"uuencode", b"uue")
 
 _BLANKS = b" \t\r\n"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
-_DATA = re.compile(rb"[A-Za-z0-9+/=_-]*")
+_OTHERS = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"))
+_URL = re.compile(rb"[-_]")
+_BAD_QP = re.compile(rb"=(?==|\r(?!\n))")  # the library would drop octets behind these
 _RULE = re.compile(rb"[-_]{2,}")  # a line that separates what a mailing list has added
 
 
@@ -32,44 +34,56 @@ def decode(octets: bytes, encoding: bytes) -> Decoded:
 
 
 def _base64(octets: bytes) -> Decoded:
+    """Decode base64, also of the alphabet for URLs (RFC 4648 section 5).
+
+    Padding may be missing, or stand in the middle, where two encoded texts were
+    put together. Other characters are passed over (RFC 2045 section 6.8), but
+    then this may not be the whole. A mailing list may have added a footer to a
+    body that it did not decode: that is none of the part.
+    """
     clean = octets.translate(None, _BLANKS)
     if len(clean) % 4 == 0 and _BASE64.fullmatch(clean):
         return Decoded(binascii.a2b_base64(clean), True)
-    data = _data(octets).translate(bytes.maketrans(b"-_", b"+/"))
-    found, is_whole = [], True
-    for piece in data.split(b"="):
-        # Padding may be missing, or stand in the middle, where two encoded texts were put together.
+    data, is_whole = _data(octets)
+    found = []
+    for index, piece in enumerate(data.translate(bytes.maketrans(b"-_", b"+/")).split(b"=")):
         rest = len(piece) % 4
-        if rest == 1:
-            piece, is_whole = piece[:-1], False  # noqa: PLW2901
+        if rest == 1 or (rest and index and not data.endswith(b"=")):
+            # One character is no octet, and behind padding only whole groups are clearly data.
+            is_whole = False
+        piece = piece[: len(piece) - (rest == 1)]  # noqa: PLW2901
         found.append(binascii.a2b_base64(piece + b"=" * (-len(piece) % 4)))
     return Decoded(b"".join(found), is_whole)
 
 
-def _data(octets: bytes) -> bytes:
-    """Return the characters of base64, also of the alphabet for URLs (RFC 4648 section 5), up to what is none.
-
-    A mailing list may have added a footer to a body that it did not decode.
-    """
-    lines = []
+def _data(octets: bytes) -> tuple[bytes, bool]:
+    """Return the characters of base64 up to a footer, and whether there are no others."""
+    lines: list[bytes] = []
+    length, is_whole = 0, True
     for line in octets.splitlines():
         data = line.translate(None, _BLANKS)
-        if _RULE.fullmatch(data) or not _DATA.fullmatch(data):
+        is_complete = length and (length % 4 == 0 or lines[-1].endswith(b"="))
+        if is_complete and _RULE.fullmatch(data) and not any(map(_URL.search, lines)):
             break
-        lines.append(data)
-    return b"".join(lines)
+        kept = data.translate(None, _OTHERS)
+        is_whole = is_whole and kept == data
+        lines += [kept] if kept else []
+        length += len(kept)
+    return b"".join(lines), is_whole
 
 
 def _quoted_printable(octets: bytes) -> bytes:
     """Decode quoted-printable; blanks at the end of a line are none of the sender's (RFC 2045 section 6.7, rule 3)."""
     if b" \r" in octets or b"\t\r" in octets or octets.endswith((b" ", b"\t")):
         octets = b"\r\n".join(line.rstrip(b" \t") for line in octets.split(b"\r\n"))
+    if _BAD_QP.search(octets):
+        octets = _BAD_QP.sub(b"=3D", octets)
     return binascii.a2b_qp(octets)
 
 
 def _uuencoded(octets: bytes) -> bytes:
     found = []
-    for line in octets.split(b"\r\n"):
+    for line in octets.splitlines():
         if line.startswith((b"begin ", b"end")) or not line:
             continue
         try:
