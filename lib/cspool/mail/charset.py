@@ -8,6 +8,7 @@ nothing here fails.
 
 import codecs
 import re
+from functools import lru_cache
 
 # Labels that Python does not know, or knows as a smaller charset than mail programs do: in lower case, by codec.
 _LABELS = {
@@ -84,6 +85,7 @@ def decode(octets: bytes, label: str) -> str:
         return _decode(octets, codec, "cspool-windows" if is_windows else "replace")
 
 
+@lru_cache(256)
 def codec_of(label: str) -> str:
     """Return the name of the codec for a label; that of UTF-8 for an unknown one."""
     label = label.strip(" \t\"'").lower()

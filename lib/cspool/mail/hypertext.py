@@ -6,17 +6,20 @@ input, so no pattern here looks beyond the next "<".
 
 import re
 
-# What a tag has behind its name: quotes may hold a ">", and may not be closed.
-_REST = r"""(?:(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+>|[^<>]*+>)"""
 # Blocks stand apart; all other tags are within a line, and do not split a word.
-_BLOCK = re.compile(
-    r"</?(?:address|article|aside|blockquote|body|br|button|caption|center|col|colgroup|dd|details|dialog|dir|div|dl|dt"
-    r"|fieldset|figcaption|figure|footer|form|frame|frameset|h[1-6]|head|header|hgroup|hr|html|iframe|legend|li|link"
-    r"|listing|main|menu|meta|nav|noscript|ol|optgroup|option|p|plaintext|pre|section|select|summary|table|tbody|td"
-    r"|textarea|tfoot|th|thead|tr|ul|xmp)(?:[\s/]" + _REST + "|>)",
-    re.IGNORECASE,
+_BLOCKS = frozenset(
+    re.findall(
+        "[a-z0-9]+",
+        "address article aside blockquote body br button caption center col colgroup dd details dialog dir div dl dt"
+        " fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html iframe legend"
+        " li link listing main menu meta nav noscript ol optgroup option p plaintext pre section select summary table"
+        " tbody td textarea tfoot th thead tr ul xmp",
+    )
 )
-_TAG = re.compile(r"</?[a-z!?]" + _REST, re.IGNORECASE)
+# Quotes may hold a ">", and may not be closed.
+_TAG = re.compile(
+    r"""<(?:/?([a-z][^\s<>/"']*+)|[!?])(?:>|(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+>|[^<>]*+>)""", re.IGNORECASE
+)
 # An image is seen as its text where it is not loaded, and an emoji may be an image.
 _IMAGE = re.compile(r"""<img\b[^<>]*?\salt\s*=\s*(?:"([^"<]*)"|'([^'<]*)')[^<>]*>""", re.IGNORECASE)
 _HIDDEN = re.compile(r"<(?:(style|script|title)\b|!--(-?>)?)", re.IGNORECASE)
@@ -28,8 +31,13 @@ def text_of(html: str) -> str:
     shown = _without_hidden(html)
     if "alt" in shown or "ALT" in shown:
         shown = _IMAGE.sub(lambda image: image[1] or image[2] or "", shown)
-    shown = _TAG.sub("", _BLOCK.sub(" ", shown))
+    shown = _TAG.sub(_space, shown)
     return _unescape(shown) if "&" in shown else shown
+
+
+def _space(tag: re.Match[str]) -> str:
+    """Return what stands for a tag."""
+    return " " if tag[1] and tag[1].lower() in _BLOCKS else ""
 
 
 def _without_hidden(html: str) -> str:

@@ -48,8 +48,8 @@ def header_text(header: bytes, label: str = "utf-8") -> str:
     message. What is written otherwise than a person sees it stands behind it.
     """
     header = _FOLD.sub(b"", header)
-    if (b"*" in header and _EXTENDED.search(header)) or b'"' in header or b"\\" in header or b"(" in header:
-        header = b"\r\n".join(map(_with_readable, header.split(b"\r\n")))
+    has_parameters = b'\\"' in header or (b"*" in header and _EXTENDED.search(header) is not None)
+    header = b"\r\n".join(_with_readable(line, has_parameters) for line in header.split(b"\r\n"))
     lines = decode_words(header, label).replace("\r\n", "\n")
     if not lines.isascii():
         return "\n" + "\n".join(map(searchable, lines.split("\n")))
@@ -59,20 +59,27 @@ def header_text(header: bytes, label: str = "utf-8") -> str:
     return "\n" + lines
 
 
+_FIRST_LETTERS = tuple(b"%c" % letter for letter in b"FSRTCBfsrtcb")  # of the fields with addresses
 _ADDRESSES = re.compile(rb"(?:resent-)?(?:from|sender|reply-to|to|cc|bcc)[ \t]*:", re.IGNORECASE)
 
 
-def _with_readable(line: bytes) -> bytes:
+def _with_readable(line: bytes, has_parameters: bool) -> bytes:
     """Return a field with what a person sees of it behind it.
 
-    These are addresses without quotes and comments, and parameters that are
-    quoted, extended or continued (RFC 2231).
+    These are addresses without quotes and comments, and, if the header
+    `has_parameters` that are extended, continued or quoted oddly (RFC 2231),
+    what they say.
     """
-    if _ADDRESSES.match(line):
+    if line[:1] in _FIRST_LETTERS and _ADDRESSES.match(line):
+        if b"\\" not in line and b"(" not in line:
+            return line + b" " + line.replace(b'"', b"") if b'"' in line else line
         found = envelope.addresses(line.partition(b":")[2].strip())
-        shown = (b"%b <%b@%b>" % (one.name or b"", one.mailbox or b"", one.host or b"") for one in found)
-        return line + b" " + b", ".join(shown) if b'"' in line or b"\\" in line or b"(" in line else line
-    if not _EXTENDED.search(line) and b'\\"' not in line:
+        return (
+            line
+            + b" "
+            + b", ".join(b"%b <%b@%b>" % (one.name or b"", one.mailbox or b"", one.host or b"") for one in found)
+        )
+    if not has_parameters or (not _EXTENDED.search(line) and b'\\"' not in line):
         return line
     readable = []
     for name, value in parse_parameters(line):
