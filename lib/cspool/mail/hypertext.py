@@ -11,9 +11,9 @@ _BLOCKS = frozenset(
     re.findall(
         "[a-z0-9]+",
         "address article aside blockquote body br button caption center col colgroup dd details dialog dir div dl dt"
-        " fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html iframe legend"
-        " li link listing main menu meta nav noscript ol optgroup option p plaintext pre section select summary table"
-        " tbody td textarea tfoot th thead tr ul xmp",
+        " fieldset figcaption figure footer form frame frameset h1 h2 h3 h4 h5 h6 head header hgroup hr html iframe"
+        " legend li link listing main menu meta nav noscript ol optgroup option p plaintext pre section select summary"
+        " table tbody td textarea tfoot th thead tr ul xmp",
     )
 )
 # Quotes may hold a ">", and may not be closed.

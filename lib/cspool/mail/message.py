@@ -19,7 +19,6 @@ PARTS_MAX = 1000  # parts in a message
 PARAMETERS_MAX = 100  # of a field
 DECODED = 4  # times the octets of a message that enclosed messages may have before they are decoded
 
-_FOLD = re.compile(rb"\r\n(?=[ \t])")
 _TYPE = re.compile(rb"\s*([^\s/;()]+)\s*(?:/\s*([^\s;()/]+))?")
 # The closing quote is optional, so that a missing one does not make matching quadratic.
 _PARAMETER = re.compile(rb';\s*([^\s=;]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^\s;]*))', re.DOTALL)
@@ -38,9 +37,14 @@ def header_end(octets: bytes, start: int, end: int) -> int:
     return end if found < 0 else found + 4
 
 
+def unfolded(header: bytes) -> bytes:
+    """Return a header with each field in one line (RFC 5322 section 2.2.3)."""
+    return header.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t")
+
+
 def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield the name (in lower case) and the unfolded value of each field, in order; skip lines without a colon."""
-    for line in _FOLD.sub(b"", header).split(b"\r\n"):
+    for line in unfolded(header).split(b"\r\n"):
         name, colon, value = line.partition(b":")
         if colon:
             yield name.rstrip().lower(), value.strip()

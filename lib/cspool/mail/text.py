@@ -13,9 +13,8 @@ from . import envelope, transfer
 from .casemap import searchable, visible
 from .charset import codec_of, decode
 from .hypertext import text_of
-from .message import Part, extended, parse_parameters
+from .message import Part, extended, parse_parameters, unfolded
 
-_FOLD = re.compile(rb"\r\n(?=[ \t])")
 # Encoded words beside each other: RFC 2047 section 2, without its length limits, which many senders exceed.
 _ONE = rb"=\?[^?\s]{1,40}\?[bBqQ]\?[^?\r\n]*\?="
 _WORDS = re.compile(_ONE + rb"(?:[ \t\r\n]*+" + _ONE + rb")*+")
@@ -47,9 +46,17 @@ def header_text(header: bytes, label: str = "utf-8") -> str:
     8-bit text that is not UTF-8 is read in the charset of `label`, that of the
     message. What is written otherwise than a person sees it stands behind it.
     """
-    header = _FOLD.sub(b"", header)
+    header = unfolded(header)
     has_parameters = b'\\"' in header or (b"*" in header and _EXTENDED.search(header) is not None)
-    header = b"\r\n".join(_with_readable(line, has_parameters) for line in header.split(b"\r\n"))
+    if has_parameters or b'"' in header or b"\\" in header or b"(" in header:
+        header = b"\r\n".join(
+            [
+                _with_readable(line, has_parameters)
+                if has_parameters or b'"' in line or b"(" in line or b"\\" in line
+                else line
+                for line in header.split(b"\r\n")
+            ]
+        )
     lines = decode_words(header, label).replace("\r\n", "\n")
     if not lines.isascii():
         return "\n" + "\n".join(map(searchable, lines.split("\n")))
