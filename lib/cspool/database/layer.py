@@ -21,24 +21,37 @@ class Layer:
 
     prefix: str  # of the columns in mailbox and message
     subscribed: str  # the column in subscription
+    # Statements with these columns.
+    _get: str
+    _put: str
+    _add: str
+    _in_mailbox: str
+    _by_id: str
+    _by_key: str
+    _by_name: str
+    _set_name: str
+    _set_use: str
+    _set_subscribed: tuple[str, str]
+
+    def __init_subclass__(cls) -> None:
+        prefix, subscribed = cls.prefix, cls.subscribed
+        cls._get = f"SELECT {prefix}mailbox, {prefix}flags FROM message WHERE id = ?"
+        cls._put = f"UPDATE message SET {prefix}mailbox = :mailbox, {prefix}flags = :flags WHERE id = :id"
+        cls._add = f"INSERT INTO message (id, content, date, {prefix}mailbox, {prefix}flags) VALUES (?, ?, ?, ?, ?)"
+        cls._in_mailbox = f"SELECT id, {prefix}flags FROM message WHERE {prefix}mailbox = ?"
+        cls._by_id = f"SELECT key, {prefix}name, {prefix}same_as FROM mailbox WHERE id = ?"
+        cls._by_key = f"SELECT key, {prefix}name, {prefix}same_as FROM mailbox WHERE key = ?"
+        cls._by_name = f"SELECT key FROM mailbox WHERE {prefix}name = ?"
+        cls._set_name = f"UPDATE mailbox SET {prefix}name = ?, {prefix}same_as = ? WHERE key = ?"
+        cls._set_use = f"UPDATE mailbox SET {prefix}use = ? WHERE key = ?"
+        cls._set_subscribed = (
+            "INSERT INTO subscription (name, fold, view) VALUES (:name, 0, 0) ON CONFLICT DO NOTHING",
+            f"UPDATE subscription SET {subscribed} = :subscribed WHERE name = :name",
+        )
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
         self.touched: dict[bytes, None] = {}
-        prefix, subscribed = self.prefix, self.subscribed
-        self._get = f"SELECT {prefix}mailbox, {prefix}flags FROM message WHERE id = ?"
-        self._put = f"UPDATE message SET {prefix}mailbox = :mailbox, {prefix}flags = :flags WHERE id = :id"
-        self._add = f"INSERT INTO message (id, content, date, {prefix}mailbox, {prefix}flags) VALUES (?, ?, ?, ?, ?)"
-        self._in_mailbox = f"SELECT id, {prefix}flags FROM message WHERE {prefix}mailbox = ?"
-        self._by_id = f"SELECT key, {prefix}name, {prefix}same_as FROM mailbox WHERE id = ?"
-        self._by_key = f"SELECT key, {prefix}name, {prefix}same_as FROM mailbox WHERE key = ?"
-        self._by_name = f"SELECT key FROM mailbox WHERE {prefix}name = ?"
-        self._set_name = f"UPDATE mailbox SET {prefix}name = ?, {prefix}same_as = ? WHERE key = ?"
-        self._set_use = f"UPDATE mailbox SET {prefix}use = ? WHERE key = ?"
-        self._set_subscribed = (
-            "INSERT INTO subscription (name, fold, view) VALUES (:name, 0, 0) ON CONFLICT DO NOTHING",
-            f"UPDATE subscription SET {subscribed} = :subscribed WHERE name = :name",
-        )
 
     def perform(self, changes: list[Fields], octets: bytes) -> None:
         """Do small changes, as `command.changes` returns them, in order; `octets` are those of its appends."""
