@@ -91,7 +91,7 @@ is "$(cd written/INBOX/cur && echo * | sed 's/[0-9.]*[0-9a-f]*\.cspool/F/')" "F:
 is "$(find written/Lists -type f -path '*cur*')" "" "and a mailbox that is gone"
 # Names that no folder can have, one for each mailbox, and back again.
 long=$(printf 'x%.0s' $(seq 300))
-for name in .foo %2efoo %63ur cur a a/dovecot-keywords "b/${long}1" "b/${long}2" ..; do
+for name in .foo %2efoo %63ur cur a a/dovecot-keywords "b/${long}1" "b/${long}2" ...; do
 	printf 'Subject: %s\n\n.\n' "$name" | on laptop pipe "$seal --mailbox='$name' | cspool-append" || echo "not $name"
 done
 on laptop cspool-sync
@@ -99,7 +99,7 @@ expect "odd names" 0 '' '' on laptop cspool-export --maildir=odd
 expect "and once more" 0 '' '' on laptop cspool-export --maildir=odd
 is "$(cat odd/*/cur/* odd/*/*/cur/* | sed -n 's/^Subject: //p' | grep -E '^([.%]|cur|a|b)' | sort | uniq -c | wc -l)" 9 "have a folder each"
 is "$(on laptop pipe "$seal --maildir=odd | CSPOOL_HOME=$HOME/laptop cspool-open" | mailboxes_as_subjects)" \
-	"%2efoo %63ur .. .foo a a/dovecot-keywords cur" "and become the same mailboxes again"
+	"%2efoo %63ur ... .foo a a/dovecot-keywords cur" "and become the same mailboxes again"
 
 # What must not pass in silence.
 mkdir -p closed/sub

@@ -163,7 +163,7 @@ def is_name(value: Any) -> bool:
     return (
         isinstance(value, str)
         and 1 <= len(value.encode()) <= 1000
-        and all(value.split("/"))
+        and not {"", ".", ".."} & {*value.split("/")}
         and not any(unicodedata.category(c) == "Cc" for c in value)
     )
 

@@ -71,6 +71,15 @@ def test_a_parent_that_is_deleted_stays_for_its_children(client):
     assert client.no("DELETE inbox")
 
 
+def test_names_that_are_directories_to_others(client):
+    """One such mailbox, and mbsync synchronizes nothing."""
+    client.ok("CREATE a")
+    for name in (".", "..", "a/..", "../a", "a/./b"):
+        assert client.no(f"CREATE {name}")
+        assert client.no(f"RENAME a {name}")
+    client.ok("CREATE a/.b")
+
+
 def test_rename_takes_children_along(client, boxes):
     client.ok("CREATE a/b")
     client.ok("APPEND a/b {}", mail("kept"))

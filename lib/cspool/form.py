@@ -32,7 +32,7 @@ SPECIAL_USES = {"Archive": "\\Archive", "Drafts": "\\Drafts", "Junk": "\\Junk", 
 FLAG = re.compile(r"(\\(Seen|Answered|Flagged|Deleted|Draft)|[!#$&'+-\[^-z|}~]+)", re.ASCII)  # RFC 9051 flag
 FLAG_MAX = 100  # characters
 
-_BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^/|/$|//|^$")
+_BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^/|/$|//|^$|(?:^|/)\.{1,2}(?:/|$)")
 _HEX = re.compile(r"(?:[0-9a-f]{2})*")
 
 

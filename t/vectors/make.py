@@ -174,6 +174,7 @@ def make_commands() -> None:
         "deliver-long-line": deliver(',"date":1,"flags":[' + ",".join(['"a"'] * 20000) + "]"),
         "deliver-no-name": deliver(',"date":1,"mailbox":""'),
         "deliver-empty-level": deliver(',"date":1,"mailbox":"a//b"'),
+        "deliver-dots": deliver(',"date":1,"mailbox":"a/.."'),
         "deliver-control": deliver(',"date":1,"mailbox":"a\x85"'),
         "deliver-long-name": deliver(',"date":1,"mailbox":"' + "ä" * 501 + '"'),
         "flag-case": deliver(',"date":1,"flags":["\\\\seen"]'),
