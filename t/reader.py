@@ -766,7 +766,7 @@ class Reader:
     def load(self, head: Head, frames: list[Frame], before: list[Frame]) -> None:
         """Replace the fold by the state of a checkpoint."""
         numbers = list(range(head.begin, head.last + 1))
-        must([f.number for f in frames] == numbers, "the checkpoint is not whole", 65)
+        must([f.number for f in frames] == numbers, "the checkpoint is not whole", 76)
         missing: list[tuple[int, int]] = []
         chains, records = dict(self.chains), dict(self.records)
         lose = lambda first, last: missing.append((first, last))  # noqa: E731
@@ -781,9 +781,9 @@ class Reader:
                 plain.check(body)
                 value, octets = parse_body(body, "user", self.spool)
             except Aside as why:
-                raise Stop(78 if isinstance(why, NoKey) else 65, f"the checkpoint: {why}") from why
+                raise Stop(78 if isinstance(why, NoKey) else 76, f"the checkpoint: {why}") from why
             kind = "checkpoint" if frame.number == head.last else "checkpoint-part"
-            must(value["command"] == kind and sender in (b"", plain.sender), "not a checkpoint", 65)
+            must(value["command"] == kind and sender in (b"", plain.sender), "not a checkpoint", 76)
             sender, state = plain.sender, state + octets
             hashes.append(h256(body).hex())
         try:
@@ -799,7 +799,7 @@ class Reader:
             chains[head.stated] = bytes.fromhex(value["chain"])
         right = value["number"] == head.stated and value["chain"] == chains[head.stated].hex()
         must(right and value["parts"] == hashes[:-1], "another checkpoint", 76)
-        must(value["digest"] == digest(state), "the checkpoint has another digest", 65)
+        must(value["digest"] == digest(state), "the checkpoint has another digest", 76)
         self.compare(fold)
         must(records.keys() >= fold.aside.keys(), "a record that is set aside is missing", 76)
         opened: dict[int, dict[int, bytes]] = {}

@@ -420,6 +420,8 @@ def test_binary(client, boxes):
     assert client.ok("FETCH 1 BINARY.PEEK[1]<1.2>") == [b"1 FETCH (BINARY[1]<1> {2}\r\nhi)"]
     assert client.ok("FETCH 1 BINARY.PEEK[9]") == [b"1 FETCH (BINARY[9] NIL)"]
     assert client.no("FETCH 1 BINARY[2]").startswith(b"NO [UNKNOWN-CTE]")
+    for section in ("BODY[0]", "BODY[1.0]", "BINARY[0]", "BODY[0.MIME]"):
+        assert client.no(f"FETCH 1 {section}").startswith(b"BAD")
     boxes.append(b"Content-Transfer-Encoding: base64;\r\n\r\naGVsbG8gd\r\n")
     client.ok("NOOP")
     assert client.no("FETCH 2 BINARY.PEEK[1]").startswith(b"NO [PARSE]")

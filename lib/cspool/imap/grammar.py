@@ -251,13 +251,20 @@ class Parser:
 
     # FETCH
 
+    def part_number(self) -> int:
+        """Return the number of a part, which is not 0."""
+        number = self.number()
+        if not number:
+            raise BadCommand("No part has the number 0")
+        return number
+
     def section(self) -> Section:
         """Return a section; its "[" has been consumed."""
         start, path = self.offset, []
         what: bytes = b""
         fields: list[bytes] = []
         while self.peek().isdigit():
-            path.append(self.number())
+            path.append(self.part_number())
             if not self.at(b"."):
                 break
         else:
@@ -295,9 +302,9 @@ class Parser:
         """Return the part numbers of BINARY[...] (RFC 3516 section 7, section-binary); its "[" has been consumed."""
         path = []
         if self.peek() != b"]":
-            path.append(self.number())
+            path.append(self.part_number())
             while self.at(b"."):
-                path.append(self.number())
+                path.append(self.part_number())
         self.expect(b"]")
         return path
 
