@@ -270,6 +270,15 @@ def test_addresses(field, expected):
     assert envelope.addresses(field) == expected
 
 
+ONE = st.text(st.sampled_from('ab .,;:<>@"\\()[]'), max_size=20)
+
+
+@given(st.lists(st.sampled_from(["a@b", "A B <a@b>", '"A, B" <a@b>', "<a@b>", " a@b ", ""]) | ONE, max_size=5))
+def test_the_quick_way_through_addresses_is_the_same(parts):
+    value = ",".join(parts).encode()
+    assert envelope.addresses(value) == list(envelope._parse_addresses(value))
+
+
 def test_envelope_quotes_and_falls_back_on_from():
     octets = crlf(b'Subject: a "quoted" \\ one\nFrom: a@example.org\nReply-To:\n\n')
     assert envelope_of(octets) == (

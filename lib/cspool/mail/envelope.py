@@ -101,12 +101,15 @@ def addresses(value: bytes) -> list[Address]:
     """
     if not value:
         return []
-    simple = _SIMPLE.fullmatch(value)
-    if simple:
+    found = []
+    for one in value.split(b",", ADDRESSES_MAX):  # a comma that separates nothing leaves a part that is not simple
+        simple = _SIMPLE.fullmatch(one.strip())
+        if not simple:
+            return list(islice(_parse_addresses(value), ADDRESSES_MAX))
         quoted, plain, mailbox, host = simple.groups()
         name = quoted if quoted is not None else (plain or b"").strip()
-        return [Address(name or None, None, mailbox, host)]
-    return list(islice(_parse_addresses(value), ADDRESSES_MAX))
+        found.append(Address(name or None, None, mailbox, host))
+    return found
 
 
 def _parse_addresses(value: bytes) -> Iterator[Address]:
