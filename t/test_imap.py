@@ -363,6 +363,20 @@ def test_pieces_are_those_of_the_whole(client, boxes):
     assert client.ok("FETCH 1 BODY.PEEK[9]<0.5>") == [b"1 FETCH (BODY[9]<0> NIL)"]
 
 
+def test_a_new_keyword_is_named_first(client, boxes):
+    """Before a FETCH has it: by our own STORE, by another session, and with a new message."""
+    boxes.append(mail(), flags=["old"])
+    client.ok("SELECT INBOX")
+    named, flags = client.ok("STORE 1 +FLAGS (new)")
+    assert named.startswith(b"FLAGS (") and named.endswith(b"new old)") and b" new old))" in flags
+    assert len(client.ok("STORE 1 -FLAGS (new)")) == len(client.ok("STORE 1 +FLAGS (new)")) == 1
+    boxes.change_all(do="add-flags", flags=["theirs"])
+    named, flags = client.ok("NOOP")
+    assert named.startswith(b"FLAGS (") and b" theirs)" in named and b"theirs" in flags
+    boxes.append(mail(), flags=["arrived"])
+    assert client.ok("NOOP")[0].startswith(b"FLAGS (") and client.ok("NOOP") == []
+
+
 def test_what_is_seen_is_found(client, boxes):
     """test_text.py has each kind; here they go all the way through the server."""
     html = "Content-Type: text/html; charset=gb2312\r\n\r\n<p>annual<br>\r\n  re<b>port</b> &eacute;</p>"
@@ -436,10 +450,10 @@ def test_store_forms(client, boxes):
     boxes.append(mail())
     client.ok("SELECT INBOX")
     flags = lambda: re.search(rb"FLAGS \((?:\\Recent ?)?([^)]*)\)", client.ok("FETCH 1 FLAGS")[0])[1]  # noqa: E731
-    assert client.ok(r"STORE 1 +FLAGS (\flagged Key)") == [rb"1 FETCH (FLAGS (\Recent Key \Flagged))"]
+    assert client.ok(r"STORE 1 +FLAGS (\flagged Key)")[1:] == [rb"1 FETCH (FLAGS (\Recent Key \Flagged))"]
     assert client.ok("STORE 1 -FLAGS.SILENT key") == []
     assert flags() == rb"\Flagged"
-    assert client.ok(r"UID STORE 1 FLAGS (\Seen a b)") == [rb"1 FETCH (UID 1 FLAGS (\Recent \Seen a b))"]
+    assert client.ok(r"UID STORE 1 FLAGS (\Seen a b)")[1:] == [rb"1 FETCH (UID 1 FLAGS (\Recent \Seen a b))"]
     assert client.ok("STORE 1 FLAGS ()") == [rb"1 FETCH (FLAGS (\Recent))"]
     assert client.ok("NOOP") == []  # what it has been told, it is not told again
 

@@ -12,8 +12,8 @@ from . import listing
 from .fetch import vanished_since
 from .grammar import CONDSTORE, QRESYNC, REV2, BadCommand, No, Parser, SequenceSet
 from .messages import expunge_deleted, settable_flags
-from .selected import Selected
-from .session import SYSTEM_FLAGS, Session
+from .selected import SYSTEM_FLAGS, Selected
+from .session import Session
 from .sets import uid_set
 from .status import parse_items, status_answer
 from .verbs import LOGGED_IN, SELECTED, verb

@@ -10,8 +10,8 @@ from ..form import is_flag
 from .fetch import Fetch, page
 from .grammar import CONDSTORE, QRESYNC, REV2, BadCommand, No, Parser, PartialRange, SequenceSet
 from .search import Hit, Search
-from .selected import Selected
-from .session import SYSTEM_FLAGS, Session
+from .selected import SYSTEM_FLAGS, Selected
+from .session import Session
 from .sets import Ranges, merged, uid_set
 from .sort import criterion
 from .sort import sort as sorted_by
@@ -332,6 +332,8 @@ def _note_told(selected: Selected, stored: list[_Stored]) -> None:
 
 
 def _tell_flags(session: Session, selected: Selected, stored: list[_Stored], by_uid: bool) -> None:
+    for named in selected.new_keywords({one.flags for one in stored}):
+        session.untagged(named)
     for one in stored:
         session.untagged(selected.flags_answer(one.number - 1, one.uid, one.flags, one.modseq, with_uid=by_uid))
 

@@ -14,6 +14,8 @@ from ..database.schema import UNSEEN, reading, writing
 from .grammar import CONDSTORE, QRESYNC, REV2, BadCommand, SequenceSet
 from .sets import Ranges, merged, uid_set
 
+SYSTEM_FLAGS = r"\Answered \Flagged \Deleted \Seen \Draft"
+
 
 class Selected:
     """The selected mailbox as this client knows it: `uids[n - 1]` is the UID of sequence number n."""
@@ -31,6 +33,7 @@ class Selected:
         self.told: dict[int, str] = {}  # flags already sent to the client, by UID, though newer than `modseq`
         self.modseq = 0  # flags and arrivals up to this MODSEQ have been sent
         self.expunge_modseq = 0  # expunges up to this MODSEQ have been sent
+        self.known_keywords: set[str] = set()  # that an untagged FLAGS has named
         self.updates(expunges=True)
 
     def mailbox(self, column: str) -> int:
@@ -51,8 +54,9 @@ class Selected:
         with reading(self.db):
             modseq, self.uidnext = self.mailbox("modseq"), self.mailbox("uidnext")
             told = self._expunges() if expunges else []
-            told += self._changed_flags()
-            new = self._arrivals()
+            changed, new = self._changed_flags(), self._arrivals()
+            told += self.new_keywords(self._flags_since(self.modseq)) if self.modseq else []
+            told += changed
         if expunges:
             self.expunge_modseq = modseq
         if new:
@@ -92,6 +96,19 @@ class Selected:
                 if index is not None and self.told.get(uid) != flags:
                     changed.append(self.flags_answer(index, uid, flags, modseq, with_uid=True))
         return changed
+
+    def _flags_since(self, modseq: int) -> list[str]:
+        """Return the different flags of messages that have been changed or have come after a MODSEQ."""
+        query = "SELECT DISTINCT flags FROM message WHERE mailbox = ? AND modseq > ?"
+        return [flags for (flags,) in self.db.execute(query, (self.key, modseq))]
+
+    def new_keywords(self, texts: Iterable[str]) -> list[bytes]:
+        """Return an untagged FLAGS if these flags have keywords that none has named (RFC 9051 section 7.3.5)."""
+        new = {flag for flags in texts for flag in flags.split() if flag[0] != "\\"} - self.known_keywords
+        if not new:
+            return []
+        self.known_keywords |= new
+        return [f"FLAGS ({' '.join([SYSTEM_FLAGS, *sorted(self.known_keywords)])})".encode()]
 
     def untold(self) -> set[int]:
         """Return the UIDs of messages whose current flags have not been sent to the client."""
@@ -140,9 +157,10 @@ class Selected:
         return b"(%b)" % flags.encode()
 
     def keywords(self) -> str:
-        """Return the keywords that messages of this mailbox have, sorted, separated by spaces."""
-        texts = self.db.execute("SELECT DISTINCT flags FROM message WHERE mailbox = ?", (self.key,))
-        return " ".join(sorted({flag for (flags,) in texts for flag in flags.split() if flag[0] != "\\"}))
+        """Return the keywords that messages of this mailbox have, sorted, separated by spaces; they count as named."""
+        for flags in self._flags_since(-1):
+            self.known_keywords.update(flag for flag in flags.split() if flag[0] != "\\")
+        return " ".join(sorted(self.known_keywords))
 
     def first_unseen(self) -> int:
         r"""Return the sequence number of the first message without \Seen, 0 if there is none."""

@@ -13,7 +13,6 @@ from .grammar import REV2, UTF8, No
 from .pieces import Pieces
 from .selected import Selected
 
-SYSTEM_FLAGS = r"\Answered \Flagged \Deleted \Seen \Draft"
 IDS_MAX = 10_000  # message ids in one change; more become several changes, so that only one is in memory
 
 
