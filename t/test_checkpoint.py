@@ -264,6 +264,13 @@ def test_a_thief_of_the_old_key_states_nothing_behind_the_change_of_the_key(tmp_
     with pytest.raises(Contradiction, match="which was loaded, is none in its place"):
         laptop.fetch(log)
     assert laptop.state() == before
+    # Nor does it help to say that it is lost where it stands.
+    end = len(log.records)
+    frames = list(log.stream(seen.reached(laptop.db), end))[:-2]
+    frames[0] = frames[0]._replace(record=log.head(end)._replace(first=end + 1).text())
+    with pytest.raises(Contradiction, match="which was loaded, is missing in its place"):
+        Replay(laptop.db, list(laptop.own)).run(iter(frames))
+    assert laptop.state() == before
     desktop.fetch(log)
     assert desktop.checkpoint(log)
     for one in (laptop, desktop):

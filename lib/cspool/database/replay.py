@@ -284,6 +284,9 @@ class Replay:
         if seen.reached(self.db) > self.seen.number:
             self.db.execute("UPDATE cursor SET loaded = 0, loaded_chain = NULL")
             raise TryAgain("the spool is older than the one whose checkpoint was loaded: begin again")
+        if self.seen.number < self.unproven_until <= last:
+            text = f"the checkpoint in record {self.unproven_until}, which was loaded, is missing in its place"
+            self.judge.state(Contradiction(text))
         self.gates.lose()
         self.seen.lose(last, chain, head)
 
