@@ -6,10 +6,13 @@ make_bob
 
 for file in passwd group; do grep -q ^Debian-exim: /etc/$file || echo "Debian-exim:x:10003:10003::/:/bin/false" >>/etc/$file; done
 mkdir -p /etc/exim4
+# Exim starts itself anew as each user: each must reach it, and it must become root again.
+install -m 4755 "$(command -v exim4)" /usr/local/sbin/exim4
+PATH=/usr/local/sbin:$PATH
 install -d -o Debian-exim "$scratch/exim"
 example() { sed -n "/^begin $1/,/^begin/p" "/usr/share/doc/cspool/examples/exim.conf" | grep -v ^begin; }
 cat >/etc/exim4/exim4.conf <<END
-exim_path = $(command -v exim4)
+exim_path = /usr/local/sbin/exim4
 keep_environment =
 primary_hostname = mail.example.org
 spool_directory = $scratch/exim
