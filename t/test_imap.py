@@ -175,6 +175,11 @@ def test_list_extended(client):
     )
 
 
+def test_a_name_in_no_charset_is_refused(client):
+    for verb in ("SELECT", "CREATE", "STATUS", "DELETE"):
+        assert client.no(f"{verb} &2D0-{' (MESSAGES)' * (verb == 'STATUS')}").startswith(b"NO [CANNOT]")
+
+
 def test_names_in_utf_7_and_utf_8(client):
     client.ok(b"CREATE &AOQ-/&-x")
     assert client.ok('LIST "" "&AOQ-*"')[-1] == rb'LIST (\HasNoChildren) "/" "&AOQ-/&-x"'
@@ -667,6 +672,44 @@ def test_thread(boxes, client):
     assert client.no("THREAD NONSENSE UTF-8 ALL").startswith(b"BAD")
 
 
+def test_thread_breaks_a_loop_of_references(boxes, client):
+    """RFC 5256 step 1.B: what others said of a message is forgotten even if what it says itself makes a loop."""
+    for one, named in (("a", "c"), ("b", "a"), ("c", "a b")):
+        boxes.append(mail(one, message_id=f"<{one}@x>", references=" ".join(f"<{other}@x>" for other in named.split())))
+    client.ok("SELECT INBOX")
+    assert client.ok("THREAD REFERENCES UTF-8 ALL") == [b"THREAD (3 1 2)"]
+    boxes.append(mail("d", message_id="<d@x>"))
+    boxes.append(mail("e", message_id="<e@x>", references="<d@x> <f@x>"))
+    boxes.append(mail("f", message_id="<f@x>", references="<e@x>"))
+    client.ok("NOOP")
+    assert client.ok("THREAD REFERENCES UTF-8 4:6") == [b"THREAD (4)(6 5)"]
+
+
+def test_the_first_command_with_modseq_is_told_the_highest(boxes, clients):
+    """So that a client knows from where on its MODSEQs count (RFC 7162 section 3.1)."""
+    boxes.append(mail())
+    for first in (
+        "FETCH 1 MODSEQ", "FETCH 1 FLAGS (CHANGEDSINCE 1)", "SEARCH MODSEQ 1", "STATUS INBOX (HIGHESTMODSEQ)",
+        "STORE 1 (UNCHANGEDSINCE 1) +FLAGS (\\Seen)", "ENABLE CONDSTORE",
+    ):  # fmt: skip
+        client = clients("SELECT INBOX")
+        told = [one for one in client.ok(first) if one.startswith(b"OK [HIGHESTMODSEQ ")]
+        assert len(told) == 1
+        assert not any(b"OK [HIGHESTMODSEQ " in one for one in client.ok(first))
+
+
+def test_nothing_is_told_behind_bye(boxes, client):
+    client.ok("SELECT INBOX")
+    boxes.append(mail())
+    client.send(b"bye LOGOUT\r\n")
+    assert client.file.read() == b"* BYE Logging out\r\nbye OK LOGOUT completed\r\n"
+
+
+def test_a_nul_is_in_no_command(client):
+    assert client.no("CREATE {}", b"a\0b").startswith(b"BAD")
+    client.ok("NOOP")
+
+
 def test_threads_as_deep_as_the_mailbox(boxes, client):
     for number in range(1, 300):
         boxes.append(mail("x", Message_Id=f"<{number}@x>", In_Reply_To=f"<{number - 1}@x>"), date=number)
@@ -971,7 +1014,7 @@ def test_the_saved_result_after_a_no(boxes, client):
 def test_modseq_of_the_messages_that_are_returned(boxes, client):
     for _ in range(3):
         boxes.append(mail())
-    client.ok("SELECT INBOX")
+    client.ok("SELECT INBOX (CONDSTORE)")
     first, _, last = (int(re.search(rb"\((\d+)\)", one)[1]) for one in client.ok("FETCH 1:3 MODSEQ"))
     assert client.ok("SEARCH RETURN (MIN) MODSEQ 1")[0].endswith(b"MIN 1 MODSEQ %d" % first)
     assert client.ok("SEARCH RETURN (MIN COUNT) MODSEQ 1")[0].endswith(b"MODSEQ %d" % last)

@@ -80,7 +80,7 @@ class Fetch:
         if name == b"CHANGEDSINCE":
             parser.space()
             self.changed_since = parser.modseq()
-            self.session.enabled.add(CONDSTORE)
+            self.session.enable_condstore()
             self.add(b"MODSEQ")
         elif name == b"VANISHED":
             self.vanished = True
@@ -121,7 +121,7 @@ class Fetch:
             raise BadCommand("Unknown FETCH item")
         self.items[name] = make(self)
         if name == b"MODSEQ":
-            self.session.enabled.add(CONDSTORE)
+            self.session.enable_condstore()
 
     def column(self, column: str, table: str = "") -> int:
         """Add a column to the query, with the join that it needs; return its index in a Row."""

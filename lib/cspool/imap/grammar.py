@@ -177,7 +177,7 @@ class Parser:
         return self._match(_ASTRING, "a string")[0]
 
     def mailbox(self) -> str:
-        """Return the name of a mailbox, decoded (RFC 3501 section 5.1)."""
+        """Return the name of a mailbox, decoded (RFC 3501 section 5.1). Raises No if it cannot be."""
         return self._mailbox(self.astring())
 
     def nil_or_string(self) -> bytes | None:
@@ -185,7 +185,7 @@ class Parser:
         return None if self.at(b"NIL") else self.string()
 
     def list_mailbox(self) -> str:
-        """Return a mailbox pattern, decoded: a name that may contain the wildcards * and %."""
+        """Return a mailbox pattern, decoded: a name that may contain the wildcards * and %. Raises No as `mailbox`."""
         if self.peek() in (b'"', b"{"):
             return self._mailbox(self.string())
         return self._mailbox(self._match(_LIST_MAILBOX, "a mailbox pattern")[0])
@@ -194,7 +194,7 @@ class Parser:
         try:
             return name.decode("utf-8") if self.utf8 else utf7.decode(name)
         except ValueError:
-            raise BadCommand("Mailbox name is not in " + ("UTF-8" if self.utf8 else "modified UTF-7")) from None
+            raise No("[CANNOT] Mailbox name is not in " + ("UTF-8" if self.utf8 else "modified UTF-7")) from None
 
     # Sets, flags, dates
 

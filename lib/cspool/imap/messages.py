@@ -285,7 +285,7 @@ def _store_arguments(session: Session, parser: Parser) -> _StoreArguments:
     if parser.at(b"(UNCHANGEDSINCE "):
         unchanged_since = parser.modseq()
         parser.expect(b") ")
-        session.enabled.add(CONDSTORE)
+        session.enable_condstore()
     sign = parser.peek() if parser.peek() in (b"+", b"-") else b""
     parser.expect(sign + b"FLAGS")
     silent = parser.at(b".SILENT")

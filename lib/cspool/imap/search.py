@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..mail.casemap import searchable
-from .grammar import CONDSTORE, BadCommand, No, Parser, SequenceSet
+from .grammar import BadCommand, No, Parser, SequenceSet
 from .selected import Selected
 from .session import Session
 
@@ -164,7 +164,7 @@ class Search:
     def _modseq(self, parser: Parser) -> Key:
         """Read the argument of MODSEQ: a MODSEQ, after an entry name and its type or alone (RFC 7162 section 3.1.5)."""
         self.with_modseq = True
-        self.session.enabled.add(CONDSTORE)
+        self.session.enable_condstore()
         if parser.peek() == b'"':
             parser.string()
             parser.space()

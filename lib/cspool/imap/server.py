@@ -108,6 +108,8 @@ class Server:
             size += len(pieces[-1]) + PIECE
         if too_long:
             raise No("[TOOBIG] Literal too long") if appends else BadCommand("Literal too long")
+        if not appends and any(b"\0" in piece for piece in pieces):
+            raise BadCommand("NUL")  # only a message may have it
         return Parser(pieces, self.session.utf8)
 
     def _do(self, parser: Parser) -> str:
@@ -123,6 +125,8 @@ class Server:
         if self._state() not in found.states:
             raise BadCommand(f"Not in the {self._state()} state")
         text = found.do(self.session, parser)
+        if self.session.ended:
+            return text  # nothing but the tagged answer follows a BYE (RFC 9051 section 7.1.5)
         self.session.tell(found.expunges)
         return self._expunges_wait() + text
 

@@ -9,7 +9,7 @@ from ..form import SPECIAL_USES, canonical
 from ..mail import utf7
 from ..mail.envelope import string
 from .connection import Connection
-from .grammar import REV2, UTF8, No
+from .grammar import CONDSTORE, REV2, UTF8, No
 from .pieces import Pieces
 from .selected import Selected
 
@@ -35,6 +35,13 @@ class Session:
     def untagged(self, octets: bytes) -> None:
         """Send an untagged answer, given without "* " and line end."""
         self.connection.write(b"* %b\r\n" % octets)
+
+    def enable_condstore(self) -> None:
+        """Enable CONDSTORE; the first time, say what the selected mailbox has got to (RFC 7162 section 3.1)."""
+        if CONDSTORE not in self.enabled:
+            self.enabled.add(CONDSTORE)
+            if self.selected:
+                self.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % max(1, self.selected.modseq))
 
     def tell(self, expunges: bool) -> None:
         """Send what has changed in the selected mailbox since the last call, expunges only if `expunges`."""

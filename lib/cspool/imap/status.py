@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..database import schema
-from .grammar import CONDSTORE, BadCommand, Parser
+from .grammar import BadCommand, Parser
 from .session import Session
 from .verbs import APPEND_MAX
 
@@ -42,7 +42,7 @@ def status_answer(session: Session, name: str, items: list[bytes]) -> bytes:
     """
     key = session.mailbox(name)
     if b"HIGHESTMODSEQ" in items:
-        session.enabled.add(CONDSTORE)
+        session.enable_condstore()
     with schema.reading(session.db):
         modseq = session.db.execute(STATUS[b"HIGHESTMODSEQ"], (key,)).fetchone()[0]
         counts = session.counts.setdefault(key, {})

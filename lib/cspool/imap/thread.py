@@ -118,11 +118,11 @@ def _linked(messages: list[ThreadMessage]) -> list[Thread]:
             if above is not None and below.parent is None:
                 below.put_below(above)
             above = below
-        # The references of a message itself outweigh what others said about it.
-        if above is None:
+        # The references of a message itself outweigh what others said about it, even if they make a loop (step 1.B).
+        if thread.parent is not above:
             thread.take_out()
-        elif thread.parent is not above and above is not thread:
-            thread.put_below(above)
+            if above is not None:
+                thread.put_below(above)
     return threads
 
 

@@ -206,10 +206,10 @@ def enable(session: Session, parser: Parser) -> str:
     if not wanted:
         raise BadCommand("Nothing to enable")
     known = [name for name in wanted if name in (CONDSTORE, QRESYNC, UTF8, REV2)]
-    session.enabled.update(known)
-    if QRESYNC in known:
-        session.enabled.add(CONDSTORE)  # RFC 7162 section 3.2.3
     session.untagged(" ".join(["ENABLED", *known]).replace(REV2, "IMAP4rev2").encode())
+    if {CONDSTORE, QRESYNC} & set(known):
+        session.enable_condstore()  # RFC 7162 section 3.2.3
+    session.enabled.update(known)
     return "ENABLE completed"
 
 
