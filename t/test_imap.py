@@ -118,7 +118,8 @@ def test_subscriptions_are_names(client):
     client.ok("SUBSCRIBE later")
     client.ok("DELETE later")
     assert b"[NONEXISTENT]" in client.no("SUBSCRIBE latter")
-    assert client.ok('LSUB "" *') == [b'LSUB () "/" "INBOX"', b'LSUB () "/" "a/b"', b'LSUB () "/" "later"']
+    names = [one.split()[-1] for one in client.ok('LSUB "" *')]
+    assert names == [b'"Archive"', b'"Drafts"', b'"INBOX"', b'"Junk"', b'"Sent"', b'"Trash"', b'"a/b"', b'"later"']
     assert client.ok('LSUB "" a%') == [rb'LSUB (\Noselect) "/" "a"']
     client.ok("UNSUBSCRIBE later")
     client.ok("UNSUBSCRIBE later")
@@ -156,7 +157,7 @@ def test_list_extended(client):
     client.ok("CREATE gone")
     client.ok("SUBSCRIBE gone")
     client.ok("DELETE gone")
-    assert client.ok('LIST (SUBSCRIBED) "" "*"') == [
+    assert client.ok('LIST (SUBSCRIBED) "" (INBOX a* gone)') == [
         rb'LIST (\HasNoChildren \Subscribed) "/" "INBOX"',
         rb'LIST (\HasNoChildren \Subscribed) "/" "a/b"',
         rb'LIST (\NonExistent \Noselect \HasNoChildren \Subscribed) "/" "gone"',
@@ -164,6 +165,17 @@ def test_list_extended(client):
     assert client.ok('LIST (SUBSCRIBED RECURSIVEMATCH) "" "a"') == [
         rb'LIST (\HasChildren) "/" "a" ("CHILDINFO" ("SUBSCRIBED"))'
     ]
+    client.ok("SUBSCRIBE a")
+    assert client.ok('LIST (SUBSCRIBED RECURSIVEMATCH) "" a*') == [
+        rb'LIST (\HasChildren \Subscribed) "/" "a"',  # a/b speaks for itself
+        rb'LIST (\HasNoChildren \Subscribed) "/" "a/b"',
+    ]
+    assert client.ok('LIST (SUBSCRIBED RECURSIVEMATCH) "" %')[-1] == (
+        rb'LIST (\NonExistent \Noselect \HasNoChildren \Subscribed) "/" "gone"'
+    )
+    assert rb'LIST (\HasChildren \Subscribed) "/" "a" ("CHILDINFO" ("SUBSCRIBED"))' in client.ok(
+        'LIST (RECURSIVEMATCH SUBSCRIBED) "" %'
+    )
     assert client.ok('LIST "" (INBOX a) RETURN (CHILDREN)') == [
         rb'LIST (\HasNoChildren) "/" "INBOX"',
         rb'LIST (\HasChildren) "/" "a"',
@@ -173,6 +185,29 @@ def test_list_extended(client):
     assert client.ok('LIST "" (INBOX) RETURN (STATUS (MESSAGES UIDNEXT))')[1] == (
         b'STATUS "INBOX" (MESSAGES 0 UIDNEXT 1)'
     )
+
+
+def test_list_of_special_uses_below(client):
+    client.ok("CREATE a/b (USE (\\Junk))")
+    client.ok("UNSUBSCRIBE a/b")
+    assert client.ok('LIST (SPECIAL-USE RECURSIVEMATCH) "" a') == [
+        rb'LIST (\HasChildren) "/" "a" ("CHILDINFO" ("SPECIAL-USE"))'
+    ]
+    assert client.ok('LIST (SPECIAL-USE SUBSCRIBED RECURSIVEMATCH) "" a') == []
+    client.ok("SUBSCRIBE a/b")
+    assert client.ok('LIST (SPECIAL-USE SUBSCRIBED RECURSIVEMATCH) "" a') == [
+        rb'LIST (\HasChildren) "/" "a" ("CHILDINFO" ("SUBSCRIBED" "SPECIAL-USE"))'
+    ]
+
+
+def test_special_uses_are_subscribed_from_the_start(client):
+    """Thunderbird shows only what is subscribed."""
+    assert client.ok('LIST (SUBSCRIBED) "" Sent') == [rb'LIST (\HasNoChildren \Subscribed \Sent) "/" "Sent"']
+    client.ok("UNSUBSCRIBE Sent")
+    assert client.ok('LIST (SUBSCRIBED) "" Sent') == []
+    assert client.ok('LSUB "" Sent') == []
+    client.ok("SELECT Drafts")
+    assert client.ok('LIST (SUBSCRIBED) "" Drafts')
 
 
 def test_a_name_in_no_charset_is_refused(client):

@@ -24,11 +24,12 @@ class _Mailboxes:
     def __init__(self, session: Session) -> None:
         rows = session.db.execute("SELECT name, use FROM mailbox WHERE name IS NOT NULL")
         self.use: dict[str, str] = dict(rows.fetchall())
+        self.subscribed = {name for (name,) in session.db.execute("SELECT name FROM subscription WHERE view")}
+        self.subscribed |= session.special_names()  # as they will be once they are created, at first use
         used = {one for use in self.use.values() for one in use.split()}
         for name, use in SPECIAL_USES.items():
             if use not in used:  # to be created at first use, or created without a use, as by a delivery
                 self.use[name] = use
-        self.subscribed = {name for (name,) in session.db.execute("SELECT name FROM subscription WHERE view")}
         self.parents = {parent for name in self.use for parent in _parents(name)}
         self.above_subscribed = {parent for name in self.subscribed for parent in _parents(name)}
 
@@ -76,30 +77,32 @@ def list_answers(session: Session, parser: Parser) -> Iterator[ListAnswer]:
         return
     mailboxes = _Mailboxes(session)
     patterns = [canonical(reference + pattern) for pattern in patterns if pattern]
-    for name in mailboxes.all():
-        if not any(utf7.matches(pattern, name) for pattern in patterns):
-            continue
-        chosen, children = _selected(mailboxes, name, selection)
-        if not chosen and not children:
+    matching = [name for name in mailboxes.all() if any(utf7.matches(pattern, name) for pattern in patterns)]
+    selected = [name for name in mailboxes.all() if _selected(mailboxes, name, selection)]
+    shown_itself = set(matching) & set(selected)
+    recursive = selected if b"RECURSIVEMATCH" in selection else []
+    above = {parent for name in recursive for parent in _parents(name)}
+    above_hidden = {parent for name in recursive if name not in shown_itself for parent in _parents(name)}
+    for name in matching:
+        # What is shown itself tells only of mailboxes below that are not.
+        children = name in (above_hidden if name in shown_itself else above)
+        if name not in shown_itself and not children:
             continue
         shown = mailboxes.attributes(name, session, bool({b"SUBSCRIBED"} & (selection.keys() | returns.keys())))
         answer = b'LIST (%b) "/" %b' % (" ".join(shown).encode(), session.mailbox_name(name))
-        if children and b"RECURSIVEMATCH" in selection:
-            answer += b' ("CHILDINFO" ("SUBSCRIBED"))'
+        if children:
+            options = [b'"%b"' % option for option in (b"SUBSCRIBED", b"SPECIAL-USE") if option in selection]
+            answer += b' ("CHILDINFO" (%b))' % b" ".join(options)
         yield ListAnswer(answer, name, returns.get(b"STATUS") if name in mailboxes.use else None)
 
 
-def _selected(mailboxes: _Mailboxes, name: str, selection: dict[bytes, list[bytes]]) -> tuple[bool, bool]:
-    """Return whether LIST shows a name for itself, and whether it shows it for a subscribed name below."""
+def _selected(mailboxes: _Mailboxes, name: str, selection: dict[bytes, list[bytes]]) -> bool:
+    """Return whether the selection options of LIST select a name."""
+    if b"SPECIAL-USE" in selection and not mailboxes.use.get(name):
+        return False
     if b"SUBSCRIBED" in selection:
-        chosen = name in mailboxes.subscribed
-        children = b"RECURSIVEMATCH" in selection and name in mailboxes.above_subscribed
-    else:
-        chosen = name in mailboxes.use or name in mailboxes.parents
-        children = False
-    if b"SPECIAL-USE" in selection:
-        chosen = chosen and bool(mailboxes.use.get(name))
-    return chosen, children
+        return name in mailboxes.subscribed
+    return name in mailboxes.use or name in mailboxes.parents
 
 
 def _options(parser: Parser, known: set[bytes]) -> dict[bytes, list[bytes]]:

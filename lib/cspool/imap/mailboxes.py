@@ -248,7 +248,7 @@ def _subscribe(session: Session, parser: Parser, do: str) -> str:
     parser.space()
     name = _new_name(parser.mailbox().removesuffix("/"))
     parser.end()
-    if do == "subscribe":
+    if do == "subscribe" or name in session.special_names():  # which are subscribed until they are created, too
         session.mailbox(name)  # refuse a name that no mailbox has: it is mistyped
     (now,) = session.db.execute("SELECT count(*) FROM subscription WHERE name = ? AND view", (name,)).fetchone()
     if bool(now) != (do == "subscribe"):
