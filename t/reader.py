@@ -279,7 +279,10 @@ def split_ids(text: str) -> list[bytes]:
 
 def canonical(name: str) -> str:
     level, slash, rest = name.partition("/")
-    return ("INBOX" if re.fullmatch("(?ai:inbox)", level) else level) + slash + rest
+    for known in ("INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash"):
+        if re.fullmatch(f"(?ai:{known})", level):
+            level = known
+    return level + slash + rest
 
 
 # The fold

@@ -200,6 +200,19 @@ def test_list_of_special_uses_below(client):
     ]
 
 
+def test_special_uses_are_the_same_in_any_case(boxes, client):
+    client.ok("CREATE sent")
+    assert client.ok('LIST "" sent') == [rb'LIST (\HasNoChildren \Sent) "/" "Sent"']
+    assert b"[ALREADYEXISTS]" in client.no("CREATE SENT")
+    boxes.create("junk")
+    boxes.append(mail("one"), "Junk")
+    client.ok("SELECT JUNK")
+    client.ok("CREATE trash/old")
+    assert client.ok('LIST "" Trash/%') == [rb'LIST (\HasNoChildren) "/" "Trash/old"']
+    client.ok("CREATE a/sent")
+    assert client.ok('LIST "" a/%') == [rb'LIST (\HasNoChildren) "/" "a/sent"']
+
+
 def test_special_uses_are_subscribed_from_the_start(client):
     """Thunderbird shows only what is subscribed."""
     assert client.ok('LIST (SUBSCRIBED) "" Sent') == [rb'LIST (\HasNoChildren \Subscribed \Sent) "/" "Sent"']

@@ -28,6 +28,7 @@ DEPTH_MAX = 4  # objects and lists inside each other: a change, its changes, one
 
 # The special uses (RFC 6154 section 2) by the names that mailboxes for them have here.
 SPECIAL_USES = {"Archive": "\\Archive", "Drafts": "\\Drafts", "Junk": "\\Junk", "Sent": "\\Sent", "Trash": "\\Trash"}
+_FIRST_LEVELS = {name.lower(): name for name in ("INBOX", *SPECIAL_USES)}
 
 FLAG = re.compile(r"(\\(Seen|Answered|Flagged|Deleted|Draft)|[!#$&'+-\[^-z|}~]+)", re.ASCII)  # RFC 9051 flag
 FLAG_MAX = 100  # characters
@@ -133,9 +134,13 @@ def mailbox_name(value: Any) -> str:
 
 
 def canonical(name: str) -> str:
-    """Return a mailbox name with a first level INBOX, in any ASCII case, in upper case (RFC 3501 section 5.1)."""
-    first = name[:6].partition("/")[0]
-    return "INBOX" + name[5:] if first.isascii() and first.upper() == "INBOX" else name
+    """Return a mailbox name with its first level in the case of INBOX, or of the special-use name that it is.
+
+    INBOX is one mailbox in any ASCII case (RFC 3501 section 5.1). "sent" beside "Sent" would be two, of which the
+    client writes to one and the user looks into the other.
+    """
+    first, slash, rest = name.partition("/")
+    return _FIRST_LEVELS.get(first.lower() if first.isascii() else first, first) + slash + rest
 
 
 def special_use(value: Any) -> str:
