@@ -6,11 +6,13 @@
     verbs       the table of verbs, and the verbs that name neither a mailbox nor a message
     mailboxes   the verbs that name a mailbox, and those that leave it
     messages    the verbs on messages of the selected mailbox
+    append      APPEND
     session     the client: login, enabled extensions, selected mailbox, changes
     selected    the selected mailbox as the client has been told of it
     listing     LIST and LSUB
     status      STATUS
     fetch       FETCH
+    pieces      parts of messages, for a client that fetches them piece by piece
     search      SEARCH keys, for SORT and THREAD too
     sort        SORT
     thread      THREAD

@@ -3,7 +3,7 @@
 import sqlite3
 
 from ..errors import Failure
-from . import mailboxes, messages, verbs  # noqa: F401 - the first two register their verbs
+from . import append, mailboxes, messages, verbs  # noqa: F401 - the first three register their verbs
 from .connection import Closed
 from .grammar import LITERAL, QRESYNC, BadCommand, No, Parser
 from .session import Session
