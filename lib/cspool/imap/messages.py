@@ -46,10 +46,10 @@ def uid_expunge(session: Session, parser: Parser) -> str:
 
 
 def _expunge(session: Session, ranges: Ranges | None) -> str:
-    selected = _writable(session)
+    selected = session.writable()
     expunge_deleted(session, selected, ranges)
     session.tell(expunges=True)
-    return f"{_highest(session, selected)}EXPUNGE completed"
+    return f"{session.highest()}EXPUNGE completed"
 
 
 def expunge_deleted(session: Session, selected: Selected, ranges: Ranges | None) -> None:
@@ -58,11 +58,6 @@ def expunge_deleted(session: Session, selected: Selected, ranges: Ranges | None)
         rows = selected.rows([(1, selected.known)] if ranges is None else ranges, "message.id, message.flags")
         deleted = [message_id for _, _, message_id, flags in rows if "\\Deleted" in flags.split()]
         session.change_messages([{"do": "expunge"}], deleted)
-
-
-def _highest(session: Session, selected: Selected) -> str:
-    """Return the HIGHESTMODSEQ code if QRESYNC is enabled, else nothing (RFC 7162 section 3.2.7)."""
-    return f"[HIGHESTMODSEQ {selected.modseq}] " if QRESYNC in session.enabled else ""
 
 
 # SEARCH, SORT, THREAD
@@ -250,7 +245,7 @@ class _Stored(NamedTuple):
 def store(session: Session, parser: Parser, by_uid: bool) -> str:
     """Section 6.4.6, RFC 7162 section 3.1.3."""
     arguments = _store_arguments(session, parser)
-    selected = _writable(session)
+    selected = session.writable()
     ranges = selected.ranges(arguments.numbers, by_uid)
     modified: list[int] = []
     with schema.writing(session.db):
@@ -375,7 +370,7 @@ def copy(session: Session, parser: Parser, by_uid: bool) -> str:
 def move(session: Session, parser: Parser, by_uid: bool) -> str:
     """Section 6.4.8. COPYUID is sent before the expunges (RFC 6851 section 4.3)."""
     numbers, mailbox_id = _set_and_target(session, parser)
-    selected = _writable(session)
+    selected = session.writable()
     if session.mailbox_id(selected.key) == mailbox_id:
         return "MOVE completed: they are there"
     row = {"do": "move", "mailbox": mailbox_id.hex()}
@@ -386,7 +381,7 @@ def move(session: Session, parser: Parser, by_uid: bool) -> str:
     if code:
         session.untagged(f"OK {code}Moved".encode())
     session.tell(expunges=True)
-    return f"{_highest(session, selected)}MOVE completed"
+    return f"{session.highest()}MOVE completed"
 
 
 def _set_and_target(session: Session, parser: Parser) -> tuple[SequenceSet, bytes]:
@@ -419,10 +414,3 @@ def _copyuid(
 def _selected(session: Session) -> Selected:
     assert session.selected
     return session.selected
-
-
-def _writable(session: Session) -> Selected:
-    selected = _selected(session)
-    if selected.read_only:
-        raise No("[READ-ONLY] The mailbox is selected read-only")
-    return selected

@@ -9,7 +9,7 @@ from ..form import SPECIAL_USES, canonical
 from ..mail import utf7
 from ..mail.envelope import string
 from .connection import Connection
-from .grammar import CONDSTORE, REV2, UTF8, No
+from .grammar import CONDSTORE, QRESYNC, REV2, UTF8, No
 from .pieces import Pieces
 from .selected import Selected
 
@@ -42,6 +42,17 @@ class Session:
             self.enabled.add(CONDSTORE)
             if self.selected:
                 self.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % max(1, self.selected.modseq))
+
+    def writable(self) -> Selected:
+        """Return the selected mailbox. Raises No if it was selected read-only."""
+        assert self.selected
+        if self.selected.read_only:
+            raise No("[READ-ONLY] The mailbox is selected read-only")
+        return self.selected
+
+    def highest(self) -> str:
+        """Return the HIGHESTMODSEQ code if QRESYNC is enabled, else nothing (RFC 7162 section 3.2.7)."""
+        return f"[HIGHESTMODSEQ {self.selected.modseq}] " if self.selected and QRESYNC in self.enabled else ""
 
     def tell(self, expunges: bool) -> None:
         """Send what has changed in the selected mailbox since the last call, expunges only if `expunges`."""
