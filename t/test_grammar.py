@@ -55,7 +55,8 @@ FORMS = rb"""
 <uid>THREAD ORDEREDSUBJECT UTF-8 <key>|SELECT <name>|EXAMINE <name> (CONDSTORE)|SELECT <name> (QRESYNC (1 1 1:9))
 CREATE <name>|CREATE <name> (USE (\Sent))|DELETE <name>|RENAME <name> <name>|SUBSCRIBE <name>|UNSUBSCRIBE <name>
 LIST <list>|LSUB "" <name>|STATUS <name> (MESSAGES RECENT UIDNEXT UNSEEN DELETED SIZE HIGHESTMODSEQ MAILBOXID)
-APPEND <name> <flags> {6+}^A: b^^|APPEND <name> UTF8 (~{3+}^a@b)|ENABLE QRESYNC UTF8=ACCEPT|ENABLE IMAP4rev2
+APPEND <name> <flags> {6+}^A: b^^|<uid>REPLACE 1 <name> <flags> {6+}^A: b^^|APPEND <name> UTF8 (~{3+}^a@b)
+ENABLE QRESYNC UTF8=ACCEPT|ENABLE IMAP4rev2
 CLOSE|UNSELECT|CHECK|IDLE^DONE|ID ("name" NIL)|NAMESPACE|LOGOUT
 """
 FORMS = [form.replace(b"^", b"\r\n") for form in FORMS.strip().replace(b"\n", b"|").split(b"|")]

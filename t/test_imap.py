@@ -798,6 +798,39 @@ def test_uidplus_and_move(client, boxes):
     assert client.no("UID MOVE 2 nowhere").startswith(b"NO [TRYCREATE]")
 
 
+def test_replace(boxes, client):
+    """A draft that is saved again: the new one is there before the old one is gone."""
+    for subject in ("one", "draft", "three"):
+        boxes.append(mail(subject))
+    client.ok("CREATE other")
+    client.ok("SELECT INBOX")
+    answers = client.ok("UID REPLACE 2 INBOX (\\Draft \\Seen) {}", mail("new draft"))
+    assert re.fullmatch(rb"OK \[APPENDUID \d+ 4\] .*", answers[0])
+    assert answers[1:3] == [b"2 EXPUNGE", b"3 EXISTS"]
+    assert b"new draft" in b"".join(client.ok("UID FETCH 4 BODY[]"))
+    assert numbers(client.ok("UID SEARCH ALL"), b"SEARCH") == [1, 3, 4]
+    assert client.ok("REPLACE * other {}", mail("moved"))[-1] == b"3 EXPUNGE"
+    assert b"(MESSAGES 1)" in client.ok("STATUS other (MESSAGES)")[0]
+
+
+def test_replace_that_is_refused_changes_nothing(boxes, client):
+    boxes.append(mail())
+    boxes.append(mail())
+    client.ok("SELECT INBOX")
+    assert client.no("UID REPLACE 7 INBOX {}", mail()).startswith(b"NO [NONEXISTENT]")
+    assert client.no("REPLACE 1 nowhere {}", mail()).startswith(b"NO [TRYCREATE]")
+    assert client.no("REPLACE 1:2 INBOX {}", mail()).startswith(b"BAD")
+    assert client.no("REPLACE 9 INBOX {}", mail()).startswith(b"BAD")
+    assert client.no("REPLACE 1 INBOX {}", b"").startswith(b"NO")
+    assert client.no("SEARCH REPLACE {}", b"x" * (2 << 20)).startswith(b"BAD")  # its literals are those of SEARCH
+    client.ok("EXAMINE INBOX")
+    assert client.no("REPLACE 1 INBOX {}", mail()).startswith(b"NO [READ-ONLY]")
+    assert client.ok("STATUS INBOX (MESSAGES UIDNEXT)") == [b'STATUS "INBOX" (MESSAGES 2 UIDNEXT 3)']
+    big = mail(body="x" * (3 << 20))
+    client.ok("SELECT INBOX")
+    client.ok("REPLACE 1 INBOX {}", big)
+
+
 def test_multiappend(client):
     client.ok("SELECT INBOX")
     *_, tagged = client(r'APPEND INBOX (\Seen) {} "24-Nov-2026 08:00:00 +0100" {} {}', mail("1"), mail("2"), mail("3"))

@@ -6,7 +6,7 @@
     verbs       the table of verbs, and the verbs that name neither a mailbox nor a message
     mailboxes   the verbs that name a mailbox, and those that leave it
     messages    the verbs on messages of the selected mailbox
-    append      APPEND
+    append      APPEND and REPLACE
     session     the client: login, enabled extensions, selected mailbox, changes
     selected    the selected mailbox as the client has been told of it
     listing     LIST and LSUB

@@ -8,7 +8,7 @@ from .connection import Closed
 from .grammar import LITERAL, QRESYNC, BadCommand, No, Parser
 from .session import Session
 
-LITERALS_MAX = 1 << 20  # octets of a command with its literals, unless it is APPEND
+LITERALS_MAX = 1 << 20  # octets of a command with its literals, unless it brings messages
 PIECE = 128  # octets of memory per literal, counted so that many short literals reach the limit too
 BAD_MAX = 20  # BAD answers in a row, before BYE
 IDLE_MAX = 30 * 60.0  # seconds of silence, RFC 3501 section 5.4
@@ -89,7 +89,9 @@ class Server:
         is read and discarded, and the command is refused at its end.
         """
         pieces, size, too_long = [line], len(line), False
-        appends = self.session.authenticated and line.upper().split(b" ")[1:2] == [b"APPEND"]
+        words = line.upper().split(b" ", 3)
+        verb = words[2:3] if words[1:2] == [b"UID"] else words[1:2]
+        appends = self.session.authenticated and verb in ([b"APPEND"], [b"REPLACE"])
         most = verbs.APPEND_MAX if appends else LITERALS_MAX
         while found := LITERAL.search(pieces[-1]):
             length, asks = int(found[2]), not found[3]
