@@ -2,12 +2,14 @@
 
 import io
 import sys
+import tracemalloc
 from pathlib import Path
 
 import hostile
 import pytest
 from cspool import command, frame, keys, record
-from cspool.mail import message, text
+from cspool.database import content
+from cspool.mail import lines, message, text
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -140,3 +142,38 @@ def test_twice_the_message_is_at_most_twice_the_work(kind):
 def test_nor_is_that_of_other_input(read, make):
     once, twice = (work(read, make(n)) for n in (1000, 2000))
     assert twice <= 2.3 * once + 1000
+
+
+def part(kind, encoding, pattern):
+    return f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode(), pattern
+
+
+@pytest.mark.parametrize(
+    "start, pattern",
+    [
+        part("application/x", "binary", b"\n"),
+        part("text/html", "x-uuencode", b"a\n"),
+        part("text/html", "base64", b"=41"),
+        part("text/plain", "base64", b"--b\r\n"),
+        part("text/plain", "quoted-printable", b" \r\n"),
+        part("text/plain; charset=utf-7", "8bit", b"\xa4\xa2"),
+        part("text/plain; charset=euc-jp", "8bit", b"\xa4\xa2"),
+        part("text/plain", "7bit", b"\x1b$B!!\x1b(B"),
+        part("text/plain", "7bit", b"to "),
+        part("message/rfc822", "8bit", b"X: \xa4\n"),
+        (b"From: ", b"a "),
+        (b"From: ", b'"'),
+        (b"To: ", b"=?utf-8?q?a?= "),
+    ],
+)
+def test_memory_for_a_message(start, pattern):
+    """Lists of small things take a hundred times their size: a message of 50 MB would take all that a machine has."""
+    octets = start + pattern * ((1 << 20) // len(pattern))
+    tracemalloc.start()
+    try:
+        stored = lines.canonical(octets)
+        content.computed(message.parse(stored))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 * len(octets)

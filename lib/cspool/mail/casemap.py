@@ -8,6 +8,7 @@ import re
 import unicodedata
 
 LONGER = 3  # times the characters that a text may have in this form, and 100 more
+PIECE = 1 << 20  # characters whose words are in memory at a time
 MARKS_MAX = 30  # combining marks behind each other (UAX #15, stream-safe text): sorting them takes quadratic time
 
 # Soft hyphen, joiners, zero-width characters, marks of direction, variation selectors: nothing is seen of them.
@@ -44,19 +45,26 @@ def visible(text: str) -> str:
 
 def _fewer_marks(run: re.Match[str]) -> str:
     """Return characters with at most MARKS_MAX combining marks behind each other."""
-    kept, marks = [], 0
-    for character in run[0]:
+    text = run[0]
+    kept, start, marks = [], 0, 0
+    for at, character in enumerate(text):
         marks = marks + 1 if unicodedata.combining(character) else 0
-        if marks <= MARKS_MAX:
-            kept.append(character)
-    return "".join(kept)
+        if marks > MARKS_MAX:
+            if start < at:
+                kept.append(text[start:at])
+            start = at + 1
+    return "".join([*kept, text[start:]])
 
 
 def _spaced(text: str) -> str:
-    words = " ".join(text.split())
-    if not words:
-        return " " if text else ""
-    return " " * text[0].isspace() + words + " " * text[-1].isspace()
+    pieces = []
+    for start in range(0, len(text), PIECE):
+        piece = text[start : start + PIECE]
+        pieces.append(" " * piece[0].isspace() + " ".join(piece.split()) + " " * piece[-1].isspace())
+    spaced = "".join(pieces)
+    while "  " in spaced:  # where two pieces meet
+        spaced = spaced.replace("  ", " ")
+    return spaced
 
 
 def sortable(text: str) -> str:

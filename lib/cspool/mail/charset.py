@@ -7,8 +7,10 @@ nothing here fails.
 """
 
 import codecs
+import io
 import re
 from functools import lru_cache
+from itertools import chain
 
 # Labels that Python does not know, or knows as a smaller charset than mail programs do: in lower case, by codec.
 _LABELS = {
@@ -80,9 +82,9 @@ def decode(octets: bytes, label: str) -> str:
         # Also what says that it is in US-ASCII or ISO 8859-1: no text in these looks like UTF-8.
         return octets.decode("utf-8")
     except ValueError:
-        # In the charsets of China the octet 0x80 is the euro, as in windows-1252.
-        is_windows = codec in ("utf-8", "cp1252") or (codec == "gb18030" and b"\x80" in octets)
-        return _decode(octets, codec, "cspool-windows" if is_windows else "replace")
+        if codec in ("utf-8", "cp1252"):
+            return octets.decode(codec, "surrogateescape").translate(_WINDOWS)
+        return _decode(octets, codec, "cspool-euro" if codec == "gb18030" else "replace")
 
 
 @lru_cache(256)
@@ -126,41 +128,43 @@ _SETS = {b"$B": "jis", b"$@": "jis", b"$(D": "jis0212", b"$A": "gb2312", b"$(C":
 
 def _iso_2022_jp(octets: bytes, errors: str) -> str:
     """Decode ISO-2022-JP with the characters of NEC and IBM, which senders put into it, and ISO-2022-JP-2."""
-    shown = []
+    shown = io.StringIO()
     mode, start = b"(B", 0
-    for escape in [*_ESCAPE.finditer(octets), None]:
+    for escape in chain(_ESCAPE.finditer(octets), [None]):
         piece = octets[start : escape.start() if escape else len(octets)]
         upper = bytes(octet | 0x80 if 0x21 <= octet <= 0x7E else octet for octet in piece)
         match _SETS.get(mode):
             case "jis":
-                shown.append(_euc_jp(upper, errors))
+                shown.write(_euc_jp(upper, errors))
             case "jis0212":
-                shown.append(re.sub(rb"[\xa1-\xfe]{2}", rb"\x8f\g<0>", upper).decode("euc_jp", errors))
+                shown.write(re.sub(rb"[\xa1-\xfe]{2}", rb"\x8f\g<0>", upper).decode("euc_jp", errors))
             case "gb2312" | "euc_kr" as codec:
-                shown.append(upper.decode(codec, errors))
+                shown.write(upper.decode(codec, errors))
             case "kana":
-                shown.append(upper.decode("cp932", errors))
+                shown.write(upper.decode("cp932", errors))
             case _:
-                shown.append(piece.decode("ascii", errors))
+                shown.write(piece.decode("ascii", errors))
         if escape:
             mode, start = escape[1], escape.end()
-    return "".join(shown)
+    return shown.getvalue()
 
 
+# Possessive: else the matcher remembers each pair.
 _PAIR = re.compile(
-    rb"((?:[\xa1-\xfe]{2})+)|((?:\x8f[\xa1-\xfe]{2}|\x8e[\xa1-\xdf])+)|([^\xa1-\xfe\x8e\x8f]+|[\x8e\x8f\xa1-\xfe])"
+    rb"((?:[\xa1-\xfe]{2})++)|((?:\x8f[\xa1-\xfe]{2}|\x8e[\xa1-\xdf])++)"
+    rb"|([^\xa1-\xfe\x8e\x8f]+|[\x8e\x8f\xa1-\xfe])"
 )
 
 
 def _euc_jp(octets: bytes, errors: str) -> str:
     """Decode EUC-JP. JIS X 0208 goes through Shift_JIS, whose codec has the rows of NEC and IBM (WHATWG jis0208)."""
-    shown = []
+    shown = io.StringIO()
     for found in _PAIR.finditer(octets):
         if found[1]:
-            shown.append(_shift_jis(found[1]).decode("cp932", errors))
+            shown.write(_shift_jis(found[1]).decode("cp932", errors))
         else:
-            shown.append((found[2] or found[3]).decode("euc_jp", errors))
-    return "".join(shown)
+            shown.write((found[2] or found[3]).decode("euc_jp", errors))
+    return shown.getvalue()
 
 
 def _shift_jis(pairs: bytes) -> bytes:
@@ -173,13 +177,16 @@ def _shift_jis(pairs: bytes) -> bytes:
     return bytes(found)
 
 
-def _as_windows(error: UnicodeError) -> tuple[str, int]:
-    """Read the octets of an error in windows-1252, and those that it lacks in ISO 8859-1."""
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    wrong = error.object[error.start : error.end]
-    return "".join(_WINDOWS.get(octet) or chr(octet) for octet in wrong), error.end
+# Octets that "surrogateescape" has found outside the charset: in windows-1252, and what that lacks in ISO 8859-1.
+_WINDOWS = {0xDC00 + octet: bytes([octet]).decode("cp1252", "ignore") or chr(octet) for octet in range(0x80, 0x100)}
 
 
-_WINDOWS = {octet: bytes([octet]).decode("cp1252", "ignore") for octet in range(0x80, 0xA0)}
-codecs.register_error("cspool-windows", _as_windows)
+def _euro(error: UnicodeError) -> tuple[str, int]:
+    """Read the octet 0x80 as the euro, which it is in the charsets of China, too; replace all others."""
+    found = codecs.replace_errors(error)
+    if isinstance(error, UnicodeDecodeError) and error.object[error.start : error.end] == b"\x80":
+        return "€", error.end
+    return str(found[0]), found[1]
+
+
+codecs.register_error("cspool-euro", _euro)

@@ -39,6 +39,7 @@ ADDRESS_FIELDS = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
 
 # Limits, so that what is computed of a message is a small multiple of its size: a group of two octets takes 33 here.
 ADDRESSES_MAX = 2000  # in a field; the rest is left out
+FIELD_MAX = 1 << 18  # octets of a field in which addresses are looked for
 GROUPS_MAX = 50  # in a field; the members of others stand alone
 FROM_MAX = 20  # addresses of From that stand for a missing Sender and Reply-To too
 ENCLOSED_MAX = 500  # enclosed messages whose addresses are shown
@@ -95,12 +96,11 @@ def address_list(found: list[Address]) -> bytes:
 
 
 def addresses(value: bytes) -> list[Address]:
-    """Return the addresses of a field in order, the first ADDRESSES_MAX of them. Never fails.
+    """Return the addresses in the first FIELD_MAX octets of a field in order, ADDRESSES_MAX at most. Never fails.
 
     RFC 5322 section 3.4, with its obsolete forms.
     """
-    if not value:
-        return []
+    value = value[:FIELD_MAX]
     found = []
     for one in value.split(b",", ADDRESSES_MAX):  # a comma that separates nothing leaves a part that is not simple
         simple = _SIMPLE.fullmatch(one.strip())

@@ -6,8 +6,7 @@ want them back octet for octet.
 """
 
 import re
-from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..octets import with_crlf
 from . import message
@@ -31,22 +30,21 @@ def _outside_binary(octets: bytes, convert: Callable[[bytes], bytes]) -> bytes:
         return convert(octets)
     pieces: list[bytes] = []
     at = 0
-    for start, end in _binary(octets):
+    offsets = _before_crlf(octets, [offset for span in _binary(octets) for offset in span])
+    for start, end in zip(offsets, offsets, strict=True):
         pieces += convert(octets[at:start]), octets[start:end]
         at = end
     return b"".join([*pieces, convert(octets[at:])])
 
 
 def _binary(octets: bytes) -> list[tuple[int, int]]:
-    """Return where the bodies of binary parts are: start and end, in order.
+    """Return where the bodies of binary parts are in the octets with CRLF line ends: start and end, in order.
 
     Programs that know no better call all text binary. Where a mail server has
     made all line ends LF, its lines are those of any text.
     """
     has_crlf = b"\r\n" in octets
     root = message.parse(with_crlf(octets))
-    # Where the parsed octets have a CR that these have not.
-    bare = [found.start() + count for count, found in enumerate(_BARE.finditer(octets))]
     spans, waiting = [], [root]
     while waiting:
         part = waiting.pop()
@@ -54,5 +52,15 @@ def _binary(octets: bytes) -> list[tuple[int, int]]:
             waiting += [part.message] if part.message else part.children
             is_kept = part.encoding == b"binary" and (has_crlf or part.type != b"text")
             if is_kept and not (part.message or part.children):
-                spans.append((part.body - bisect_left(bare, part.body), part.end - bisect_left(bare, part.end)))
+                spans.append((part.body, part.end))
     return sorted(spans)
+
+
+def _before_crlf(octets: bytes, offsets: list[int]) -> Iterator[int]:
+    """Yield where these offsets in `with_crlf(octets)`, in rising order, are in `octets`."""
+    bare = _BARE.finditer(octets)
+    added, line_end = 0, next(bare, None)
+    for offset in offsets:
+        while line_end and line_end.start() + added < offset:
+            added, line_end = added + 1, next(bare, None)
+        yield offset - added

@@ -5,6 +5,7 @@ decoded is searched as it is. Texts for searching are in the form of
 casemap.searchable.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -19,6 +20,7 @@ from .message import Part, extended, parse_parameters, unfolded
 _ONE = rb"=\?[^?\s]{1,40}\?[bBqQ]\?[^?\r\n]*\?="
 _WORDS = re.compile(_ONE + rb"(?:[ \t\r\n]*+" + _ONE + rb")*+")
 _WORD = re.compile(rb"=\?([^?*\s]+)[^?\s]*\?([bBqQ])\?([^?\r\n]*)\?=")  # a language may follow the charset (RFC 2231)
+_LINE = re.compile(rb"[^\r\n]+|[\r\n]+")
 _EXTENDED = re.compile(rb";[^;\r\n=]*\*\s*=|;[^;\r\n=]*\*0\*?\s*=")
 
 # Parts that are text though their type is not, and those that need no look whether they are.
@@ -59,7 +61,10 @@ def header_text(header: bytes, label: str = "utf-8") -> str:
         )
     lines = decode_words(header, label).replace("\r\n", "\n")
     if not lines.isascii():
-        return "\n" + "\n".join(map(searchable, lines.split("\n")))
+        shown = io.StringIO()
+        for line in io.StringIO(lines):
+            shown.write("\n" + searchable(line.removesuffix("\n")))
+        return shown.getvalue() + "\n" * lines.endswith("\n")
     lines = lines.lower().replace("\t", " ")
     while "  " in lines:
         lines = lines.replace("  ", " ")
@@ -100,7 +105,10 @@ def _with_readable(line: bytes, has_parameters: bool) -> bytes:
 def decode_words(octets: bytes, label: str = "utf-8") -> str:
     """Return an unfolded header or value as text, with its encoded words decoded (RFC 2047); `label` as above."""
     if not octets.isascii() or b"\x1b" in octets:
-        octets = b"\r\n".join(_in_utf8(line, label) for line in octets.split(b"\r\n"))
+        converted = bytearray()
+        for line in _LINE.finditer(octets):
+            converted += _in_utf8(line[0], label)
+        octets = bytes(converted)
     if b"=?" in octets:
         octets = _WORDS.sub(_decode_words, octets)
     return decode(octets, "utf-8")
@@ -119,14 +127,15 @@ def _in_utf8(line: bytes, label: str) -> bytes:
 
 def _decode_words(words: re.Match[bytes]) -> bytes:
     """Return encoded words that stand beside each other as UTF-8; a character may be cut between two of one charset."""
-    shown, waiting, codec = [], b"", ""
-    for charset, encoding, encoded in _WORD.findall(words[0]):
+    shown, waiting, codec = [], bytearray(), ""
+    for word in _WORD.finditer(words[0]):
+        charset, encoding, encoded = word.groups()
         named = codec_of(charset.decode("ascii", "replace"))
         if named != codec:
-            shown.append(decode(waiting, codec))
-            waiting, codec = b"", named
+            shown.append(decode(bytes(waiting), codec))
+            waiting, codec = bytearray(), named
         waiting += transfer.encoded_word(encoded, encoding)
-    shown.append(decode(waiting, codec))
+    shown.append(decode(bytes(waiting), codec))
     return "".join(shown).replace("\n", " ").replace("\r", " ").encode("utf-8", "replace")
 
 

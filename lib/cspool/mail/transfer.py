@@ -2,6 +2,7 @@
 
 import binascii
 import re
+from contextlib import suppress
 from typing import NamedTuple
 
 KNOWN = (b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable")
@@ -11,6 +12,9 @@ _BLANKS = b" \t\r\n"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 _OTHERS = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"))
 _URL = re.compile(rb"[-_]")
+_LINE = re.compile(rb"[^\r\n]+")  # of matches, only one is in memory at a time
+_BETWEEN_PADDING = re.compile(rb"[^=]+")
+_TRAILING = re.compile(rb"(?<![ \t])[ \t]++(?=\r\n|\Z)")
 _BAD_QP = re.compile(rb"=(?==|\r(?!\n))")  # the library would drop octets behind these
 _RULE = re.compile(rb"[-_]{2,}")  # a line that separates what a mailing list has added
 
@@ -45,52 +49,53 @@ def _base64(octets: bytes) -> Decoded:
     if len(clean) % 4 == 0 and _BASE64.fullmatch(clean):
         return Decoded(binascii.a2b_base64(clean), True)
     data, is_whole = _data(octets)
-    found = []
-    for index, piece in enumerate(data.translate(bytes.maketrans(b"-_", b"+/")).split(b"=")):
+    found = bytearray()
+    for part in _BETWEEN_PADDING.finditer(data.translate(bytes.maketrans(b"-_", b"+/"))):
+        piece = part[0]
         rest = len(piece) % 4
-        if rest == 1 or (rest and index and not data.endswith(b"=")):
+        if rest == 1 or (rest and part.start() and not data.endswith(b"=")):
             # One character is no octet, and behind padding only whole groups are clearly data.
             is_whole = False
-        piece = piece[: len(piece) - (rest == 1)]  # noqa: PLW2901
-        found.append(binascii.a2b_base64(piece + b"=" * (-len(piece) % 4)))
-    return Decoded(b"".join(found), is_whole)
+        piece = piece[: len(piece) - (rest == 1)]
+        found += binascii.a2b_base64(piece + b"=" * (-len(piece) % 4))
+    return Decoded(bytes(found), is_whole)
 
 
 def _data(octets: bytes) -> tuple[bytes, bool]:
     """Return the characters of base64 up to a footer, and whether there are no others."""
-    lines: list[bytes] = []
-    length, is_whole = 0, True
-    for line in octets.splitlines():
-        data = line.translate(None, _BLANKS)
-        is_complete = length and (length % 4 == 0 or lines[-1].endswith(b"="))
-        if is_complete and _RULE.fullmatch(data) and not any(map(_URL.search, lines)):
+    found, is_whole, is_url = bytearray(), True, False
+    for line in _LINE.finditer(octets):
+        data = line[0].translate(None, _BLANKS)
+        is_complete = found and (len(found) % 4 == 0 or found.endswith(b"="))
+        if is_complete and not is_url and _RULE.fullmatch(data):
             break
         kept = data.translate(None, _OTHERS)
+        is_url = is_url or _URL.search(kept) is not None
         is_whole = is_whole and kept == data
-        lines += [kept] if kept else []
-        length += len(kept)
-    return b"".join(lines), is_whole
+        found += kept
+    return bytes(found), is_whole
 
 
 def _quoted_printable(octets: bytes) -> bytes:
     """Decode quoted-printable; blanks at the end of a line are none of the sender's (RFC 2045 section 6.7, rule 3)."""
     if b" \r" in octets or b"\t\r" in octets or octets.endswith((b" ", b"\t")):
-        octets = b"\r\n".join(line.rstrip(b" \t") for line in octets.split(b"\r\n"))
+        kept, at = bytearray(), 0
+        for blanks in _TRAILING.finditer(octets):
+            kept += octets[at : blanks.start()]
+            at = blanks.end()
+        octets = bytes(kept + octets[at:])
     if _BAD_QP.search(octets):
         octets = _BAD_QP.sub(b"=3D", octets)
     return binascii.a2b_qp(octets)
 
 
 def _uuencoded(octets: bytes) -> bytes:
-    found = []
-    for line in octets.splitlines():
-        if line.startswith((b"begin ", b"end")) or not line:
-            continue
-        try:
-            found.append(binascii.a2b_uu(line))
-        except binascii.Error:
-            continue
-    return b"".join(found)
+    found = bytearray()
+    for line in _LINE.finditer(octets):
+        if not line[0].startswith((b"begin ", b"end")):
+            with suppress(binascii.Error):
+                found += binascii.a2b_uu(line[0])
+    return bytes(found)
 
 
 def encoded_word(octets: bytes, encoding: bytes) -> bytes:
