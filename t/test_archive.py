@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from cspool.archive.tree import Tree
 from cspool.errors import NoInput
 from hypothesis import given
 from hypothesis import strategies as st
+
+INTERNAL_DATA = "DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA"
 
 
 def mail(subject, *fields):
@@ -135,6 +138,15 @@ def test_sequences_of_mh(tmp_path):
     assert found["1"][1] == ["\\Seen", "\\Flagged", "\\Answered"] and found["11"][1] == ["\\Seen", "mine"]
 
 
+@given(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 9))))
+def test_ranges_of_mh(tmp_path_factory, ranges):
+    root = tmp_path_factory.mktemp("mh")
+    text = " ".join(f"{first}-{first + more}" for first, more in ranges)
+    write(root, {".mh_sequences": f"mine: {text}\n", **{f"{n}": mail(str(n)) for n in range(1, 31)}})
+    has = {int(number) for number, (_, flags) in read(root)[0].items() if "mine" in flags}
+    assert has == {n for first, more in ranges for n in range(first, first + more + 1)}
+
+
 def test_apple_flags(tmp_path):
     write(tmp_path, LAYOUTS["Apple Mail"][0])
     assert {subject: flags for subject, (_, flags) in read(tmp_path)[0].items()} == {
@@ -157,6 +169,31 @@ def test_compressed_files(tmp_path):
     found, said = read(tmp_path)
     assert set(found) == {"gzip", "bzip2", "xz", "no"}
     assert [line.partition(": ")[2] for line in said] == ["left out: compressed with zstd or lz4; unpack it first"]
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_file_that_is_not_whole(tmp_path, compress):
+    """The first half of a message would come in as if it were the message."""
+    octets = compress(b"Subject: x\n\n" + random.Random(1).randbytes(100_000))
+    damaged = octets[:20_000] + b"damage" + octets[20_006:]
+    write(tmp_path, {"cur/1.a": octets[:-40_000], "cur/2.a": damaged, "cur/3.a": octets + octets})
+    found, said = read(tmp_path)
+    assert not found
+    assert [line.partition(": ")[2] for line in said] == ["left out: compressed, and damaged or cut off"]
+    assert "and 2 more" in said[0]
+
+
+def test_names_that_are_like_those_of_indexes(tmp_path):
+    """What a file holds says what it is: folders for a mailing list of a mail server, and subjects as names."""
+    lists = "".join(f"From - Mon Oct  6 10:00:00 2025\n{mail('list')}\n" for _ in range(2))
+    names = ["dovecot", "dovecot-news", "courier-users", "Subscriptions", ".hidden", "old~", "mailboxes", "x.index"]
+    write(tmp_path, {name: lists.replace("list", name) for name in names})
+    plain = [".NET news.eml", "Dovecot 2.4.eml", "dovecot-3.eml", "courier.eml", "x.lock.eml"]
+    write(tmp_path, {name: mail(name) for name in plain})
+    write(tmp_path, {"dovecot-uidlist": "3 V1\n", "courierimapsubscribed": "INBOX\n", ".subscriptions": "a\n"})
+    found, said = read(tmp_path)
+    assert set(found) == {*names, *plain} and said == []
+    assert found["Subscriptions"] == ("Subscriptions", [])
 
 
 def test_what_is_left_out_is_said_by_kind(tmp_path):
@@ -281,7 +318,15 @@ def test_marks():
     assert flags("X-Mozilla-Status: 0009") == (None, ["message 1: left out: expunged, but still in its file"])
     assert flags("Received: by x", "X-Mozilla-Status: 0009") == ([], [])  # the sender wrote it
     assert flags("X-Mozilla-Status: zzzz") == ([], [])
-    assert read_mbox(start + mail("DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA")) == ([], [])
+
+
+def test_data_of_a_mail_program_is_only_the_first_message():
+    """A sender can write that subject, too; so it is said even there."""
+    data = f"From - Mon Oct  6 10:00:00 2025\n{mail(INTERNAL_DATA)}\n"
+    found, said = read_mbox(data + data + data.replace("Subject: ", "Subject: Re: "))
+    assert [subject(one) for one in found] == [INTERNAL_DATA, f"Re: {INTERNAL_DATA}"]
+    assert said == ["message 1: left out: no message, but data of a mail program"]
+    assert mbox.has_several(io.BytesIO((data + data).encode()))
 
 
 def test_no_mbox():

@@ -36,7 +36,7 @@ _WITHOUT_MEANING = (
 )
 _NAMES = {name: mailbox for mailbox, names in _MAILBOXES.items() for name in names.split("|")}
 _UNREAD_NAMES, _STARRED_NAMES = frozenset(_UNREAD.split("|")), frozenset(_STARRED.split("|"))
-_OTHERS = frozenset(_WITHOUT_MEANING.split("|"))
+_GMAILS = _NAMES.keys() | _UNREAD_NAMES | _STARRED_NAMES | frozenset(_WITHOUT_MEANING.split("|"))
 _CATEGORY = re.compile(r"(?:category|kategorie|catégorie|categoría|categoria|categorie|kategoria|категория)\b", re.I)
 _ONE = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,]+)')
 _NO_KEYWORD = re.compile(r"[^!#$&'+\-./0-9:;<=>?@A-Z^_`a-z|}~]+")
@@ -54,14 +54,7 @@ def read(value: bytes) -> Labels:
     shown = text.decode_words(value)
     names = [(quoted or plain).strip() for quoted, plain in _ONE.findall(shown)]
     known = {name.casefold() for name in names}
-    own = [
-        name
-        for name in names
-        if name
-        and name.casefold() not in _OTHERS | _UNREAD_NAMES | _STARRED_NAMES
-        and name.casefold() not in _NAMES
-        and not _CATEGORY.match(name)
-    ]
+    own = [name for name in names if name and name.casefold() not in _GMAILS and not _CATEGORY.match(name)]
     flags = [] if known & _UNREAD_NAMES else ["\\Seen"]
     flags += ["\\Flagged"] if known & _STARRED_NAMES else []
     flags += ["\\Draft"] if any(_NAMES.get(name) == "Drafts" for name in known) else []

@@ -29,7 +29,8 @@ class Marks(NamedTuple):
 
 def of(header: bytes) -> Marks:
     """Return what the programs of an mbox have written into a header."""
-    flags = list(of_own(header).flags)
+    own = of_own(header)
+    flags = own.flags
     for name, value in _fields(header):
         if name in _STATUS:
             flags += [
@@ -37,7 +38,7 @@ def of(header: bytes) -> Marks:
             ]
         elif name == b"x-keywords":  # of Dovecot and UW IMAP
             flags += value.decode("ascii", "replace").split()
-    return of_own(header)._replace(flags=list(dict.fromkeys(flags)))
+    return own._replace(flags=list(dict.fromkeys(flags)))
 
 
 def of_own(header: bytes) -> Marks:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import BinaryIO
 
 from ..errors import NoInput
@@ -13,9 +14,7 @@ from . import ArchivedMessage, LeftOut, marks
 PIECE = 1 << 20  # octets of a line that are read at a time
 
 _QUOTED = re.compile(rb">+From ")
-_FIELD = re.compile(
-    rb"[!-9;-~]+[ \t]*:|>From "
-)  # the first line of a header; some servers keep a quoted line before it
+_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:|>From ")  # some servers keep a quoted line before the first field
 _KNOWN = re.compile(
     rb"(?:return-path|received|from|to|cc|subject|date|message-id|delivered-to|x-[!-9;-~]+|mime-version|content-type"
     rb"|status|dkim-signature|reply-to|sender|in-reply-to|references|resent-[a-z-]+|envelope-to|delivery-date"
@@ -26,7 +25,8 @@ _WHO = re.compile(rb"From \S+\s*")  # without a date
 _DATE = re.compile(FROM_DATE)
 _END = re.compile(rb"(?:\A|\n)\r?\n\Z")
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
-_INTERNAL = b"FOLDER INTERNAL DATA"  # in the subject of what is no message, but data of a mail program
+# What Alpine and others put before the first message.
+_INTERNAL = re.compile(rb"^Subject: DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA\r?$", re.MULTILINE)
 
 
 def messages(stream: BinaryIO, mailbox: str, left_out: LeftOut, where: str = "message") -> Iterator[ArchivedMessage]:
@@ -39,8 +39,29 @@ def messages(stream: BinaryIO, mailbox: str, left_out: LeftOut, where: str = "me
     that begin with ">From ", ">>From " and so on, as in mboxrd. mboxo is read
     in the same way. `where` and a number name a message.
     """
+    for number, (octets, sent) in enumerate(_split(stream, left_out), 1):
+        name = f"{where} {number}"
+        end = _HEADER_END.search(octets)
+        header = octets[: end.start() if end else len(octets)]
+        found = marks.of(header)
+        if number == 1 and _INTERNAL.search(header):
+            left_out.add(name, "left out: no message, but data of a mail program")
+        elif found.is_expunged:
+            left_out.add(name, "left out: expunged, but still in its file")
+        else:
+            date_ = _date_of(header) if sent is None else sent
+            yield ArchivedMessage(name, octets, date_, marks.under(mailbox, found.mailbox), found.flags)
+
+
+def has_several(stream: BinaryIO) -> bool:
+    """Return whether a file that begins with a "From " line has another message after the first."""
+    return len(list(islice(_split(stream, LeftOut()), 2))) == 2
+
+
+def _split(stream: BinaryIO, left_out: LeftOut) -> Iterator[tuple[bytes, int | None]]:
+    """Yield the octets of each message, LIMIT + 1 at most, and the time in its "From " line."""
     message: bytearray | None = None
-    number, line_number, sent = 0, 0, None
+    line_number, sent = 0, None
     empty = begins = True  # the line before is empty; `line` is the beginning of a line
     line = stream.readline(PIECE)
     while line:
@@ -49,8 +70,8 @@ def messages(stream: BinaryIO, mailbox: str, left_out: LeftOut, where: str = "me
         is_from = begins and line.startswith(b"From ")
         if is_from and (message is None or _separates(line, following, empty)):
             if message is not None:
-                yield from _message(f"{where} {number}", message, sent, mailbox, left_out)
-            message, sent, number = bytearray(), _date(line), number + 1
+                yield _octets(message), sent
+            message, sent = bytearray(), _date(line)
             empty = False
         elif message is not None:
             if is_from and _is_like_one(line, following, empty):
@@ -63,14 +84,15 @@ def messages(stream: BinaryIO, mailbox: str, left_out: LeftOut, where: str = "me
         begins = line.endswith(b"\n")
         line = following
     if message is not None:
-        yield from _message(f"{where} {number}", message, sent, mailbox, left_out)
+        yield _octets(message), sent
 
 
-def has_several(stream: BinaryIO) -> bool:
-    """Return whether a file that begins with a "From " line has another message after the first."""
-    none = LeftOut()
-    found = (one for one in messages(stream, "", none))
-    return next(found, None) is not None and next(found, None) is not None
+def _octets(message: bytearray) -> bytes:
+    """Return the octets of a message without the empty line behind it, which belongs to the mbox."""
+    octets = bytes(message[: LIMIT + 1])
+    if len(octets) <= LIMIT and _END.search(octets, max(0, len(octets) - 4)):
+        return octets[: -2 if octets.endswith(b"\r\n") else -1]
+    return octets
 
 
 def _separates(line: bytes, following: bytes, after_empty: bool) -> bool:
@@ -102,22 +124,3 @@ def _date_of(header: bytes) -> int | None:
     found = re.search(rb"^date[ \t]*:([^\n]*)", header, re.IGNORECASE | re.MULTILINE)
     sent = date.sent(found[1].strip()) if found else None
     return max(0, sent.seconds) if sent else None
-
-
-def _message(
-    where: str, message: bytearray, sent: int | None, mailbox: str, left_out: LeftOut
-) -> Iterator[ArchivedMessage]:
-    octets = bytes(message)
-    if _END.search(octets, max(0, len(octets) - 4)) and len(octets) <= LIMIT:
-        octets = octets[: -2 if octets.endswith(b"\r\n") else -1]  # the empty line belongs to the mbox
-    end = _HEADER_END.search(octets)
-    header = octets[: end.start() if end else len(octets)]
-    if _INTERNAL in header:
-        return
-    found = marks.of(header)
-    if found.is_expunged:
-        left_out.add(where, "left out: expunged, but still in its file")
-        return
-    if sent is None:
-        sent = _date_of(header)
-    yield ArchivedMessage(where, octets[: LIMIT + 1], sent, marks.under(mailbox, found.mailbox), found.flags)

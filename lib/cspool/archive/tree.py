@@ -11,21 +11,25 @@ MH           a file with a number for each message
 
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 from ..errors import NoInput
 from ..frame import LIMIT
 from ..mail import utf7
 from . import ArchivedMessage, LeftOut, maildir, marks, mbox
 
-# Files beside mail that are none: indexes, settings and locks of servers and mail programs.
+# Files beside mail that are none: indexes, settings and locks of servers and mail programs. An mbox may have any name.
 _BESIDE = re.compile(
-    r"\..*|dovecot.*|courier.*|cyrus\..*|maildir(folder|size)|subscriptions|mailboxes|.*\.(msf|index|ids|sorted|lock|plist)"
-    r"|(msgFilterRules|popstate|virtualFolders)\.dat|filterlog\.html|folderTree\.json|table_of_contents|.*~",
+    r"(?!.*\.emlx?\Z)(?:\..*|dovecot[-.].*|courier(imap|pop3d).*|cyrus\..*|maildir(folder|size)|subscriptions|mailboxes"
+    r"|.*\.(msf|index|ids|sorted|lock|plist)|(msgFilterRules|popstate|virtualFolders)\.dat|filterlog\.html"
+    r"|folderTree\.json|table_of_contents|.*~)",
     re.IGNORECASE | re.DOTALL,
 )
 LINK = "left out: neither a file nor a directory, but a link or a device"
+_BZIP2 = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")
 _ZSTD, _LZ4 = b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _KMAIL, _SUBFOLDERS, _APPLE = re.compile(r"\.(.+)\.directory"), ".sbd", ".mbox"
@@ -154,11 +158,11 @@ class Tree:
                 self.left_out.add(file, "left out: a message that was deleted in MH")
             elif name.endswith(".partial.emlx"):
                 self.left_out.add(file, "left out: only a part of a message is here; let Apple Mail download the rest")
-            elif _BESIDE.fullmatch(name):
-                continue
             elif self._is_mbox(file, name, names):
                 more = [] if name == "mbox" and levels else [self._level(name.removesuffix(_APPLE))]
                 self.folders.append(Folder(self._name([*levels, *more]), path, [file], is_mbox=True))
+            elif _BESIDE.fullmatch(name):
+                continue
             elif not is_thunderbird:
                 messages.append(file)
             elif os.path.getsize(file):
@@ -189,11 +193,16 @@ class Tree:
                     return None
                 path = again[0]
         else:
+            self.left_out.add(path, "left out: its name changes again and again; try again when nothing uses it")
             return None
-        octets, flags = _emlx(octets) if path.endswith(".emlx") else (_unpacked(octets), [])
         if octets[:4] in (_ZSTD, _LZ4):
             self.left_out.add(path, "left out: compressed with zstd or lz4; unpack it first")
             return None
+        unpacked = _unpacked(octets)
+        if unpacked is None:
+            self.left_out.add(path, "left out: compressed, and damaged or cut off")
+            return None
+        octets, flags = _emlx(octets) if path.endswith(".emlx") else (unpacked, [])
         end = _HEADER_END.search(octets)
         found = marks.of_own(octets[: end.start() if end else 0])
         if found.is_expunged:
@@ -207,24 +216,28 @@ def _has_maildir(path: str) -> bool:
     return any(maildir.is_maildir(below) for below, _, _ in os.walk(path))
 
 
-def _unpacked(octets: bytes) -> bytes:
-    """Return a message that its server has compressed; other octets as they are."""
-    try:
-        if octets[:2] == b"\x1f\x8b":
-            import zlib
+def _unpacked(octets: bytes) -> bytes | None:
+    """Return a message that its server has compressed, other octets as they are; None for what is not whole."""
+    decoder: Any
+    if octets[:2] == b"\x1f\x8b":
+        import zlib
 
-            return zlib.decompressobj(31).decompress(octets, LIMIT + 1)
-        if octets[:3] == b"BZh":
-            import bz2
+        decoder = zlib.decompressobj(31)
+    elif _BZIP2.match(octets):
+        import bz2
 
-            return bz2.BZ2Decompressor().decompress(octets, LIMIT + 1)
-        if octets[:6] == b"\xfd7zXZ\0":
-            import lzma
+        decoder = bz2.BZ2Decompressor()
+    elif octets[:6] == b"\xfd7zXZ\0":
+        import lzma
 
-            return lzma.LZMADecompressor().decompress(octets, LIMIT + 1)
-    except Exception:  # each module has errors of its own; it only begins like a compressed file
+        decoder = lzma.LZMADecompressor()
+    else:
         return octets
-    return octets
+    try:
+        found: bytes = decoder.decompress(octets, LIMIT + 1)
+    except Exception:  # each module has errors of its own
+        return None
+    return found if len(found) > LIMIT or (decoder.eof and not decoder.unused_data) else None
 
 
 _EMLX_FLAGS = {0: "\\Seen", 2: "\\Answered", 4: "\\Flagged", 6: "\\Draft", 8: "$Forwarded"}  # by bit
@@ -254,19 +267,31 @@ class _Flags:
         flags = self._keywords.flags(path)
         name = os.path.basename(path)
         if self._sequences is not None and name.isdigit():
-            own = [
-                sequence for sequence, numbers in self._sequences.items() if any(int(name) in one for one in numbers)
-            ]
+            own = [sequence for sequence, numbers in self._sequences.items() if numbers.have(int(name))]
             if "unseen" not in own:
                 flags.append("\\Seen")
             flags += [_MH_FLAGS.get(sequence, sequence) for sequence in own if sequence not in ("unseen", "cur")]
         return flags
 
 
+class _Numbers:
+    """The numbers in ranges, as a sequence of MH has them."""
+
+    def __init__(self, ranges: list[range]) -> None:
+        ranges.sort(key=lambda one: one.start)
+        self._starts = [one.start for one in ranges]
+        self._stops = list(accumulate((one.stop for one in ranges), max))
+
+    def have(self, number: int) -> bool:
+        """Return whether a number is in one of them."""
+        at = bisect_right(self._starts, number)
+        return at > 0 and number < self._stops[at - 1]
+
+
 _MH_FLAGS = {"replied": "\\Answered", "flagged": "\\Flagged", "forwarded": "$Forwarded"}
 
 
-def _sequences(folder: str) -> dict[str, list[range]] | None:
+def _sequences(folder: str) -> dict[str, _Numbers] | None:
     """Return the sequences of an MH folder; None if it has none."""
     try:
         with open(os.path.join(folder, ".mh_sequences"), encoding="utf-8", errors="replace") as file:
@@ -274,6 +299,6 @@ def _sequences(folder: str) -> dict[str, list[range]] | None:
     except OSError:
         return None
     return {
-        name.strip(): [range(int(first), int(last or first) + 1) for first, last in _NUMBERS.findall(numbers)]
+        name.strip(): _Numbers([range(int(first), int(last or first) + 1) for first, last in _NUMBERS.findall(numbers)])
         for name, _, numbers in rows
     }
