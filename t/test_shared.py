@@ -1,10 +1,11 @@
 """Two mounts of one directory: coherent ones hold, and each kind of cache that loses mail is found out."""
 
+import errno
 import fcntl
 import os
 
 import pytest
-from cspool.errors import CannotCreate, DataError
+from cspool.errors import CannotCreate, DataError, TryAgain
 from cspool.spool import shared
 from cspool.spool.files import SpoolDirectory
 
@@ -33,6 +34,21 @@ def test_two_directories(tmp_path, mounts):
 def test_where_nothing_can_be_made(tmp_path):
     with pytest.raises(CannotCreate):
         shared.try_out(str(tmp_path / "none"), str(tmp_path))
+
+
+def test_appends_that_fail_prove_nothing(mounts, monkeypatch):
+    """A full disk is no reason to say that the two are not one file system, and none to say that they are."""
+    append = shared.Spool.append
+
+    def full(self, records):
+        if records[0][-1:] in b"02468":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return append(self, records)
+
+    monkeypatch.setattr(shared.Spool, "append", full)
+    with pytest.raises(TryAgain, match="20 of 40 appends failed"):
+        shared.try_out(*mounts, appends=20)
+    assert not os.listdir(mounts[0])
 
 
 def test_names_that_are_remembered_lose_mail(mounts, monkeypatch):

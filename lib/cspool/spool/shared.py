@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from .. import frame
-from ..errors import CannotCreate, DataError, Failure, reason
+from ..errors import CannotCreate, DataError, Failure, TryAgain, reason
 from . import append
 from .append import Spool
 
@@ -33,14 +33,15 @@ class Trial(NamedTuple):
     @property
     def holds(self) -> bool:
         """Whether spools there may be used at both mounts."""
-        return self.locks and self.appended > 0 and not self.lost and not self.late
+        return self.locks and not self.lost and not self.late
 
 
 def try_out(one: str, two: str, appends: int = APPENDS) -> Trial:
     """Append to a scratch spool in the directory `one`, which is the directory `two` by another mount.
 
-    The scratch spool is removed. Raises CannotCreate if it cannot be made, and
-    DataError if it is not seen in `two`.
+    The scratch spool is removed. Raises CannotCreate if it cannot be made,
+    DataError if it is not seen in `two`, and TryAgain if none of the appends was
+    lost, but some failed: on a full disk, say.
     """
     with _scratch(one) as name:
         paths = [os.path.join(one, name), os.path.join(two, name)]
@@ -50,7 +51,10 @@ def try_out(one: str, two: str, appends: int = APPENDS) -> Trial:
         appended, late = _append_by_turns(paths, appends)
         appended |= _append_at_once(paths, appends)
         lost = max(len(appended - _read(path)) for path in paths)
-        return Trial(len(appended), lost, late, locks)
+        trial, failed = Trial(len(appended), lost, late, locks), 2 * appends - len(appended)
+        if trial.holds and failed:
+            raise TryAgain(f"{one}: {failed} of {2 * appends} appends failed, and prove nothing: is the disk full?")
+        return trial
 
 
 @contextmanager
@@ -98,12 +102,14 @@ def _append_at_once(paths: list[str], appends: int) -> set[bytes]:
     for path in paths:
         child = os.fork()
         if not child:
-            for number in range(appends // 2):
-                record = b"at once %d %d" % (os.getpid(), number)
-                with suppress(Failure, OSError):
-                    Spool(path).append([record])
-                    os.write(input_, record + b"\n")
-            os._exit(os.EX_OK)
+            try:
+                for number in range(appends // 2):
+                    record = b"at once %d %d" % (os.getpid(), number)
+                    with suppress(Failure, OSError):
+                        Spool(path).append([record])
+                        os.write(input_, record + b"\n")
+            finally:
+                os._exit(os.EX_OK)  # also when it is interrupted: what is behind this is the parent's
         children.append(child)
     os.close(input_)
     with open(output, "rb") as lines:
