@@ -90,6 +90,11 @@ class Device:
         for body in list(outbox.bodies(self.db))[:most]:
             log.append(body, self.user)
 
+    def trust(self, log, key):
+        """Trust a host, and let the log know."""
+        self.change({"do": "trust", "key": key.public.sign.hex(), "comment": "host"})
+        self.push(log)
+
     @property
     def user(self):
         """The key that is the user's as far as this machine knows."""

@@ -49,8 +49,7 @@ def desktop(tmp_path, log):
     """A log of a trust, five messages (records 2 to 6; that of 2 is expunged), flags, an expunge and junk."""
     desktop = Device(tmp_path, "desktop")
     desktop.fetch(log)
-    desktop.change({"do": "trust", "key": HOST.public.sign.hex(), "comment": "host"})
-    desktop.push(log)
+    desktop.trust(log, HOST)
     deliver(log, *"abcde")
     desktop.fetch(log)
     one = next(one for one in desktop.ids() if one == command.delivery_id("INBOX", b"Subject: a\r\n\r\n"))
@@ -416,8 +415,7 @@ def test_a_trust_that_it_states_delivers_what_was_set_aside_here(tmp_path, log):
     deliver(log, "early")
     for one in (laptop, desktop):
         one.fetch(log)
-    desktop.change({"do": "trust", "key": HOST.public.sign.hex(), "comment": "host"})
-    desktop.push(log)
+    desktop.trust(log, HOST)
     desktop.fetch(log)
     compacted(log, desktop)
     laptop.fetch(log)

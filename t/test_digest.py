@@ -24,8 +24,7 @@ def log():
 def desktop(tmp_path, log):
     desktop = Device(tmp_path, "desktop")
     desktop.fetch(log)
-    desktop.change({"do": "trust", "key": HOST.public.sign.hex(), "comment": "host"})
-    desktop.push(log)
+    desktop.trust(log, HOST)
     for name in "abc":
         log.append(command.deliver(f"Subject: {name}\r\n\r\n".encode(), 1), HOST)
     desktop.fetch(log)

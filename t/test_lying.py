@@ -36,8 +36,7 @@ def truth(tmp_path):
     """A log of ALL records of Alice's spool: her desktop trusts a host, which delivers, and makes changes."""
     log, desktop = Log(), Device(tmp_path, "desktop")
     desktop.fetch(log)
-    desktop.change({"do": "trust", "key": HOST.public.sign.hex(), "comment": "host"})
-    desktop.push(log)
+    desktop.trust(log, HOST)
     grow(log, "abc")
     desktop.fetch(log)
     desktop.change({"do": "add-flags", "flags": ["\\Seen"], "ids": desktop.ids()[0].hex()})

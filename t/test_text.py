@@ -98,7 +98,7 @@ def test_charsets(label, octets, seen):
         ("utf-8", b"> the annual\r\n> report\r\n", "annual report"),
     ],
 )
-def test_what_a_reviewer_did_not_find(label, octets, seen):
+def test_charsets_as_senders_name_them(label, octets, seen):
     assert searchable(seen) in texts(in_charset(label, octets))[1]
 
 
@@ -117,7 +117,7 @@ def test_what_a_reviewer_did_not_find(label, octets, seen):
         ('<a title="not closed>link</a> words', "words"),
     ],
 )
-def test_what_a_reviewer_did_not_find_in_html(html, seen):
+def test_html_as_senders_write_it(html, seen):
     assert searchable(seen) in texts(mail(html, "Content-Type: text/html; charset=utf-8"))[1]
 
 
@@ -132,7 +132,7 @@ def test_what_a_reviewer_did_not_find_in_html(html, seen):
         (b"From: j (his) @ example.org (John)", "from", "john <j@example.org>"),
     ],
 )
-def test_what_a_reviewer_did_not_find_in_a_header(fields, key, seen):
+def test_headers_as_senders_write_them(fields, key, seen):
     root = message.parse(fields + b"\r\n\r\nx")
     lines = text.header_text(root.header, text.label_of(root)).split("\n")
     assert any(line.startswith(f"{key}:") and searchable(seen) in line for line in lines)
@@ -153,11 +153,11 @@ def test_a_file_name_makes_no_field():
         (b"im<bold>port</bold>ant", "text/enriched", "important"),
     ],
 )
-def test_what_a_reviewer_did_not_find_in_other_types(body, kind, seen):
+def test_other_types_as_senders_write_them(body, kind, seen):
     assert searchable(seen) in texts(mail(body, f"Content-Type: {kind}"))[1]
 
 
-def test_previews_of_a_reviewer():
+def test_previews_of_other_parts():
     part = "--b\r\nContent-Type: text/{}\r\n\r\n{}\r\n"
     both = part.format("plain", "\u00a0 ") + part.format(
         "html", "<title>No</title>" + " " * 20000 + "<p>Hello there</p>"
