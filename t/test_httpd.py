@@ -8,7 +8,7 @@ import time
 
 import pytest
 from cspool import frame
-from cspool.listen import Places
+from cspool.serve import Places
 from cspool.spool import append, httpd, tokens
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,7 +50,7 @@ class Client:
 
     def serve(self, theirs, service):
         try:
-            httpd.HttpConnection(service, theirs, "-")
+            httpd.HttpConnection(service, theirs, None)
         except Exception as error:
             self.failure = error
         theirs.close()

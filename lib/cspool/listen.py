@@ -1,19 +1,12 @@
-"""Accepting connections for a server: one on standard input from inetd, or many on a socket from systemd or its own."""
+"""Where the connections of a server come from: one on standard input, or many on a socket from systemd or its own."""
 
+import ipaddress
 import os
-import signal
 import socket
-import sys
-import threading
-import time
-from collections.abc import Callable
 
-from . import tool
 from .errors import TryAgain, UsageError, reason
 
-PATIENCE = 10.0  # seconds for the requests in progress when the server is told to end
-
-Serve = Callable[[socket.socket, str], object]  # serves a connection until it ends; the text is the address of its peer
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def inetd_connection() -> socket.socket | None:
@@ -48,97 +41,28 @@ def listen(address: str) -> socket.socket:
         raise TryAgain(f"--listen={address}: {reason(error)}") from None
 
 
-def peer(connection: socket.socket) -> str:
-    """Return the address at the other end, or "-" for a Unix socket, which has none."""
-    name = connection.getpeername()
-    return str(name[0]) if isinstance(name, tuple) else "-"
+def peer(connection: socket.socket) -> Address | None:
+    """Return the address at the other end, or None for a Unix socket, which has none. Raises OSError."""
+    return _address(connection.getpeername())
 
 
-class Places:
-    """Places for connections that are served at a time. A connection that only waits may give up its place."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._free = threading.Semaphore(count)
-        self._wanted = threading.Event()
-
-    def take(self) -> None:
-        """Take a place; wait for one if all are taken."""
-        if not self._free.acquire(blocking=False):
-            self._wanted.set()
-            self._free.acquire()
-            self._wanted.clear()
-
-    def release(self) -> None:
-        """Give back a place."""
-        self._free.release()
-
-    def is_wanted(self) -> bool:
-        """Return True to the first that asks while a connection waits for a place."""
-        if not self._wanted.is_set():
-            return False
-        self._wanted.clear()
-        return True
+def own(listener: socket.socket) -> Address | None:
+    """Return the address on which a socket listens, or None for a Unix socket."""
+    return _address(listener.getsockname())
 
 
-class Server:
-    """Serves each connection in a thread, as many at a time as there are `places`; others wait.
+def _address(name: object) -> Address | None:
+    if not isinstance(name, tuple):
+        return None
+    address = ipaddress.ip_address(name[0].partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
 
-    SIGTERM and SIGINT end it: it accepts no more connections, sets `stopping`,
-    and waits up to PATIENCE seconds for the requests in progress.
+
+def network(address: Address | None) -> str:
+    """Return what stands for one stranger: an IPv4 address, or the 64 bits of an IPv6 address that its user has all of.
+
+    A Unix socket is "local".
     """
-
-    def __init__(self, serve: Serve, listener: socket.socket, places: Places, stopping: threading.Event) -> None:
-        self.serve = serve
-        self.listener = listener
-        self.places = places
-        self.stopping = stopping
-        self.threads: set[threading.Thread] = set()
-
-    def run(self) -> None:
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, lambda *_: sys.exit())
-        try:
-            while True:
-                self._accept()
-        except SystemExit:
-            self._end()
-
-    def _accept(self) -> None:
-        try:
-            connection, _ = self.listener.accept()
-        except OSError as error:  # the peer has already left, or no descriptor is free
-            tool.complain(tool.os_error(error))
-            time.sleep(0.1)
-            return
-        self.places.take()
-        thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-        try:
-            self.threads.add(thread)
-            thread.start()
-        except RuntimeError:  # no more threads
-            self.threads.discard(thread)
-            connection.close()
-            self.places.release()
-
-    def _serve(self, connection: socket.socket) -> None:
-        try:
-            self.serve(connection, peer(connection))
-        except OSError:
-            pass  # the peer has left
-        except Exception as error:
-            tool.complain(tool.bug(error))
-        finally:
-            connection.close()
-            self.threads.discard(threading.current_thread())
-            self.places.release()
-
-    def _end(self) -> None:
-        """Close the listener, and wait for the threads, which answer the requests that have arrived."""
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, signal.SIG_DFL)
-        self.listener.close()
-        self.stopping.set()
-        end = time.monotonic() + PATIENCE
-        for thread in [one for one in self.threads.copy() if one.ident]:
-            thread.join(max(0.0, end - time.monotonic()))
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((address, 64), strict=False))
+    return str(address or "local")

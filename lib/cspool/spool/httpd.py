@@ -24,7 +24,8 @@ from typing import IO, Any, NamedTuple
 
 from .. import __version__, disk, tool
 from ..errors import Failure, OverQuota, reason
-from ..listen import Places
+from ..listen import Address
+from ..serve import Places
 from .append import Spool
 from .batch import Digesting, Records, Room, acknowledgement
 from .tokens import Tokens
@@ -80,12 +81,12 @@ class HttpConnection(BaseHTTPRequestHandler):
     wbufsize = PIECE
     raw_requestline: bytes
 
-    def __init__(self, service: Service, connection: socket.socket, peer: str) -> None:
+    def __init__(self, service: Service, connection: socket.socket, peer: Address | None) -> None:
         self.service = service
         self.idle = True  # no whole request has arrived
         self.spare_from = time.monotonic() + FIRST  # from then on it is spare, until octets arrive
         self.gave_way = False
-        super().__init__(connection, (peer, 0), service)  # type: ignore[arg-type]
+        super().__init__(connection, (str(peer or "-"), 0), service)  # type: ignore[arg-type]
 
     def setup(self) -> None:
         super().setup()
