@@ -69,6 +69,15 @@ def open_plain(path: str, dir_fd: int | None = None) -> BinaryIO:
     return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd), "rb")
 
 
+def version(path: str) -> tuple[int, ...]:
+    """Return what changes when a file is replaced or grows: time in ns, size, inode; () if there is none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return ()
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
 def write(fd: int, octets: bytes, path: str) -> None:
     """Write all of these octets to an open file; an OSError names `path`."""
     view = memoryview(octets)

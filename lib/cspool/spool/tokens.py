@@ -12,6 +12,8 @@ import os
 import secrets
 import threading
 
+from .. import disk
+
 RIGHTS = {"append", "fetch"}
 
 
@@ -33,7 +35,7 @@ class Tokens:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._version: tuple[int, ...] = ()  # of the file: time in ns, size in octets, inode
+        self._version: tuple[int, ...] = ()
         self._digests: dict[str, list[tuple[set[str], bytes]]] = {}
         self.in_use: dict[tuple[str, bytes], threading.Semaphore] = {}  # by spool and token: httpd.py
 
@@ -47,24 +49,24 @@ class Tokens:
         return found
 
     def _read(self) -> None:
-        try:
-            status = os.stat(self._path)
-        except FileNotFoundError:
-            self._version, self._digests = (), {}
-            return
-        version = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if version == self._version:
-            return
-        found: dict[str, list[tuple[set[str], bytes]]] = {}
-        with open(self._path, encoding="ascii", errors="replace") as file:
-            for words in map(str.split, file):
-                if len(words) == 3:
-                    try:
-                        row = (RIGHTS.intersection(words[1].split(",")), bytes.fromhex(words[2]))
-                    except ValueError:
-                        continue
-                    found.setdefault(words[0], []).append(row)
-        self._version, self._digests = version, found
+        version = disk.version(self._path)
+        if version != self._version:
+            self._digests = _read(self._path) if version else {}
+            self._version = version
+
+
+def _read(path: str) -> dict[str, list[tuple[set[str], bytes]]]:
+    """Return the rights and digests of the tokens for each spool. Raises OSError."""
+    found: dict[str, list[tuple[set[str], bytes]]] = {}
+    with open(path, encoding="ascii", errors="replace") as file:
+        for words in map(str.split, file):
+            if len(words) == 3:
+                try:
+                    row = (RIGHTS.intersection(words[1].split(",")), bytes.fromhex(words[2]))
+                except ValueError:
+                    continue
+                found.setdefault(words[0], []).append(row)
+    return found
 
 
 def _digest(token: bytes) -> bytes:
