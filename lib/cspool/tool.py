@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from . import __version__
 from .errors import Failure, UsageError, reason
@@ -29,8 +29,13 @@ TRANSIENT |= {errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ENOLCK, errno.ETIME
 def run(main: Callable[[Args], int | None], doc: str) -> None:
     """Run a tool, flush its output, and end the process with its exit code."""
     _open_standard_files()
+    end(lambda: main(_parse(doc)))
+
+
+def end(work: Callable[[], int | None]) -> NoReturn:
+    """End the process with what `work` returns, or with the code of the error that it raises, which is reported."""
     try:
-        code = main(_parse(doc)) or os.EX_OK
+        code = work() or os.EX_OK
         sys.stdout.flush()
     except Failure as failure:
         code = complain(failure)
