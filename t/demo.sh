@@ -69,7 +69,7 @@ CSPOOL_HOME=$demo/desktop sh -c 'echo demo | cspool-imapd --set-password'
 if [ -n "${LISTEN:-}" ]; then
 	say "An IMAP server listens on 127.0.0.1:1143: any user name, password 'demo', no TLS. Stop it with ^C."
 	trap : INT
-	CSPOOL_HOME=$demo/desktop python3 "$here/listen.py" "${PORT:-1143}" cspool-imapd >/dev/null || true
+	CSPOOL_HOME=$demo/desktop cspool-imapd --listen=127.0.0.1:"${PORT:-1143}" || true
 else
 	say "That was it. 'make demo LISTEN=1' leaves an IMAP server listening, for a mail client of yours."
 fi

@@ -12,6 +12,7 @@ import sqlite3
 from cspool import command, frame, keys, record
 from cspool.database import checkpoint
 from cspool.errors import Failure
+from cspool.imap.passwords import Passwords
 from cspool.imap.server import Server
 from cspool.imap.session import Session
 from cspool.mail import date, envelope, message, order, text
@@ -43,8 +44,8 @@ def imap(octets):
     connection = Pipe(b"a SELECT INBOX\r\n" + octets + b"\r\n")
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         EMPTY.backup(db)
-        session = Session(db, connection, "/nonexistent")
-        session.authenticated = True
+        session = Session(db, connection, Passwords("/nonexistent", "/nonexistent"))
+        session.authenticate()
         Server(session).run()
     check_syntax(b"".join(connection.told))
 

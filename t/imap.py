@@ -7,6 +7,7 @@ import threading
 from cspool import command
 from cspool.database import schema, seen, view
 from cspool.imap.connection import Connection
+from cspool.imap.passwords import Passwords
 from cspool.imap.server import Server
 from cspool.imap.session import Session
 
@@ -62,8 +63,10 @@ class Client:
     @staticmethod
     def serve(path, server, authenticated, timeout):
         with server, schema.opened(str(path)) as db:
-            session = Session(db, Connection(server.fileno(), server.fileno(), timeout), f"{path}.passwd")
-            session.authenticated = authenticated
+            passwords = Passwords(f"{path}.passwd", f"{path}.failures")
+            session = Session(db, Connection(server.fileno(), server.fileno(), timeout), passwords)
+            if authenticated:
+                session.authenticate()
             Server(session).run()
 
     def close(self):

@@ -31,7 +31,7 @@ expect "cancelled" 0 '*a BAD Cancelled*' '' \
 CSPOOL_HOME=$HOME/laptop python3 "$here/listen.py" 0 cspool-imapd --preauth >port 2>listen.err &
 pids="$pids $!"
 await test -s port
-expect "--preauth is refused on an internet socket" 0 "*BYE \[UNAVAILABLE\] --preauth: standard input is an internet socket*" '' \
+expect "--preauth is refused on an internet socket" 0 "*BYE \[UNAVAILABLE\] --preauth: anyone could use an internet socket*" '' \
 	python3 -c "
 import socket
 with socket.create_connection(('127.0.0.1', $(cat port))) as server:

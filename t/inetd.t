@@ -1,7 +1,7 @@
 #!/bin/sh
 # A real inetd, xinetd, and the sockets of systemd, with the lines and units of the examples.
 . "$(dirname "$0")/machine.sh"
-need inetd xinetd systemd-socket-activate systemd-analyze curl
+need inetd xinetd systemd-socket-activate systemd-analyze curl openssl
 examples=/usr/share/doc/cspool/examples
 ip address add 192.0.2.1/32 dev lo
 echo Subject: one | as alice 'cspool-seal | ssh spool cspool-append'
@@ -18,21 +18,21 @@ stop() {
 	kill $server
 	wait $server 2>/dev/null
 }
-# read_mail PORT [ADDRESS]: log in and read a subject, as a mail client does.
+# read_mail PORT [ADDRESS [IMAP4_SSL]]: log in and read a subject, as a mail client does.
 read_mail() {
 	python3 -c "
 import imaplib, sys
 try:
-    server = imaplib.IMAP4(sys.argv[2], int(sys.argv[1]))
+    server = getattr(imaplib, sys.argv[3])(sys.argv[2], int(sys.argv[1]))
     server.login('alice', 'secret')
     server.select()
     print(server.fetch('1', 'BODY[HEADER.FIELDS (SUBJECT)]')[1][0][1].decode().strip())
     server.logout()
 except imaplib.IMAP4.error as error:
-    sys.exit(str(error))" "$1" "${2:-127.0.0.1}"
+    sys.exit(str(error))" "$1" "${2:-127.0.0.1}" "${3:-IMAP4}"
 }
 get_head() { curl -sf -o got -u "alice:$(cat token)" "http://127.0.0.1:$1/alice/head" && cmp got "$scratch/cspool/spools/alice/head"; }
-turned_away='*\* BYE \[UNAVAILABLE\] the client is not on this machine, and its password would be readable on the way*'
+turned_away='*\* BYE \[UNAVAILABLE\] without --tls only this machine is served: elsewhere passwords could be read on the way*'
 
 serve inetd -i "$examples/inetd.conf"
 ok "inetd: a client of IMAP" await read_mail 143
@@ -43,10 +43,12 @@ serve inetd -i "$PWD/open.conf"
 ok "inetd at all addresses: a client here" await read_mail 143
 expect "one elsewhere is turned away" 1 '' "$turned_away" read_mail 143 192.0.2.1
 stop
-sed 's/cspool-imapd$/& --remote/' open.conf >remote.conf
-serve inetd -i "$PWD/remote.conf"
-await read_mail 143
-expect "but for --remote" 0 'Subject: one' '' read_mail 143 192.0.2.1
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=alice -keyout key.pem -out crt.pem 2>/dev/null
+cat key.pem crt.pem >/etc/alice.pem
+chown alice /etc/alice.pem
+sed 's|cspool-imapd$|& --tls=/etc/alice.pem|; s/^imap/imaps/' open.conf >tls.conf
+serve inetd -i "$PWD/tls.conf"
+ok "but over TLS" await read_mail 993 192.0.2.1 IMAP4_SSL
 stop
 
 serve xinetd -dontfork -f "$examples/xinetd.conf" -pidfile "$PWD/xinetd.pid"
@@ -58,7 +60,7 @@ unit() { sed -n "s/^$2=//p" "$examples/$1"; }
 listen=$(unit cspool-imapd.socket ListenStream)
 # shellcheck disable=SC2046 # the words of a command
 serve setpriv --reuid=alice --regid=alice --clear-groups \
-	systemd-socket-activate --inetd --accept --listen="$listen" $(unit cspool-imapd@.service ExecStart)
+	systemd-socket-activate --listen="$listen" $(unit cspool-imapd.service ExecStart)
 ok "systemd: a client of IMAP" await read_mail "${listen#*:}"
 stop
 listen=$(unit cspool-httpd.socket ListenStream)

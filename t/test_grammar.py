@@ -8,6 +8,7 @@ import pytest
 from cspool.imap import verbs
 from cspool.imap.connection import Closed, Connection
 from cspool.imap.grammar import BadCommand, No, Parser
+from cspool.imap.passwords import Passwords
 from cspool.imap.server import Server
 from cspool.imap.session import Session
 from hypothesis import given
@@ -143,8 +144,8 @@ def test_any_input_is_answered_by_the_grammar(library, said, selected, rev2):
     connection = Pipe(octets)
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         library.backup(db)
-        session = Session(db, connection, "/nonexistent")
-        session.authenticated = True
+        session = Session(db, connection, Passwords("/nonexistent", "/nonexistent"))
+        session.authenticate()
         Server(session).run()
     check_syntax(b"".join(connection.told))
     assert b"Internal error" not in b"".join(connection.told)

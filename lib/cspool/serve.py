@@ -1,14 +1,20 @@
 """Serving the connections of a socket that listens: each in a thread, or each in a process of its own."""
 
+import gc
+import os
+import select
 import signal
 import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 
 from . import tool
-from .listen import Address, peer
+from .listen import Address, network, peer
 
 PATIENCE = 10.0  # seconds for what is in progress when the server is told to end
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # which end it
@@ -39,7 +45,11 @@ class Server:
     def accept(self) -> socket.socket | None:
         """Wait for a connection and return it, or None if there is none after all."""
         try:
-            return self.listener.accept()[0]
+            connection, _ = self.listener.accept()
+            connection.setblocking(True)
+            return connection
+        except BlockingIOError:
+            return None
         except OSError as error:  # the peer has already left, or no descriptor is free
             tool.complain(tool.os_error(error))
             time.sleep(0.1)
@@ -124,3 +134,122 @@ class Threads(Server):
         self.stopping.set()
         for thread in [one for one in self.threads.copy() if one.ident]:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+
+@dataclass
+class _Child:
+    pid: int
+    network: str
+    admitted: bool = False
+
+
+class Processes(Server):
+    """Serves each connection in a process of its own, forked with all that has been loaded.
+
+    `serve` gets the connection, the address of its peer, and a function to call
+    when the client has logged in. `most` connections are served at a time. When
+    there are so many, one that has not logged in gives way to a new one: the
+    oldest of the network that has most of these. If all have logged in, others
+    wait.
+    """
+
+    def __init__(
+        self,
+        serve: Callable[[socket.socket, Address | None, Callable[[], None]], int | None],
+        listener: socket.socket,
+        most: int,
+    ) -> None:
+        super().__init__(listener)
+        self.serve = serve
+        self.most = most
+        self.children: dict[int, _Child] = {}  # the oldest first, by a pipe that says when it logs in, and ends with it
+
+    def run(self) -> None:
+        self.listener.setblocking(False)
+        gc.freeze()  # else each child would write to all objects to count them, and so have a copy
+        super().run()
+
+    def step(self) -> None:
+        """Wait for something, and see to it: logins and ends first, then a connection."""
+        has_room = len(self.children) < self.most or self._gives_way()
+        ready = self._ready([*self.children, *([self.listener.fileno()] if has_room else [])])
+        for pipe in self.children.keys() & ready:
+            self._hear(pipe)
+        if self.listener.fileno() in ready:
+            self._begin()
+
+    @staticmethod
+    def _ready(fds: list[int], seconds: float | None = None) -> set[int]:
+        """Wait until some of these descriptors can be read, for ever or for some seconds; return them."""
+        poll = select.poll()
+        for fd in fds:
+            poll.register(fd, select.POLLIN)
+        return {fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000)}
+
+    def _gives_way(self) -> _Child | None:
+        """Return the connection that is the first to give way, or None if all have logged in."""
+        waiting = [child for child in self.children.values() if not child.admitted]
+        counts = Counter(child.network for child in waiting)
+        return max(waiting, key=lambda child: counts[child.network], default=None)
+
+    def _hear(self, pipe: int) -> None:
+        child = self.children[pipe]
+        if os.read(pipe, 1):
+            child.admitted = True
+        else:
+            del self.children[pipe]
+            os.close(pipe)
+            os.waitpid(child.pid, 0)
+
+    def _begin(self) -> None:
+        connection = self.accept()
+        if not connection:
+            return
+        if len(self.children) >= self.most and (child := self._gives_way()):
+            os.kill(child.pid, signal.SIGKILL)
+        with connection:
+            try:
+                address = peer(connection)
+            except OSError:  # the peer has left
+                return
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the child is known, and does not act as we do
+            try:
+                self._fork(connection, address)
+            except OSError as error:  # there are too many processes, or open files
+                tool.complain(tool.os_error(error))
+                time.sleep(0.1)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def _fork(self, connection: socket.socket, address: Address | None) -> None:
+        reader, writer = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(reader)
+            os.close(writer)
+            raise
+        if pid:
+            os.close(writer)
+            self.children[reader] = _Child(pid, network(address))
+            return
+
+        def admit() -> None:
+            with suppress(OSError):  # the server has ended
+                os.write(writer, b"+")
+
+        for fd in (reader, *self.children, self.listener.fileno()):
+            os.close(fd)
+        for signum in SIGNALS:
+            signal.signal(signum, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        tool.end(lambda: self.serve(connection, address, admit))
+
+    def end(self, deadline: float) -> None:
+        for child in self.children.values():
+            os.kill(child.pid, signal.SIGTERM)
+        while self.children and (left := deadline - time.monotonic()) > 0:
+            for pipe in self._ready([*self.children], left):
+                self._hear(pipe)
+        for child in self.children.values():
+            os.kill(child.pid, signal.SIGKILL)

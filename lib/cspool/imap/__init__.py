@@ -1,4 +1,4 @@
-"""An IMAP server for one client and one message database (RFC 9051, RFC 3501).
+"""An IMAP server for a client of a message database (RFC 9051, RFC 3501).
 
     connection  reads lines and literals, writes answers, on two file descriptors
     grammar     parses a client's command
@@ -7,6 +7,9 @@
     mailboxes   the verbs that name a mailbox, and those that leave it
     messages    the verbs on messages of the selected mailbox
     append      APPEND and REPLACE
+    tls         TLS for a connection
+    passwords   one for each device
+    guesses     wrong passwords, and how long the next one has to wait
     session     the client: login, enabled extensions, selected mailbox, changes
     selected    the selected mailbox as the client has been told of it
     listing     LIST and LSUB

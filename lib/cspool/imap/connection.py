@@ -1,14 +1,21 @@
 """Octets to and from a client, on two file descriptors: lines and literals in, answers out.
 
-Both directions can be deflated (RFC 4978).
+Both directions can be deflated (RFC 4978), within TLS.
 """
 
 import os
 import select
+import time
 import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .tls import Tls
 
 LINE_MAX = 65536  # octets; RFC 7162 section 4 wants 8192, clients with long sets send more
 BUFFER = 1 << 16  # octets
+ENDS = "The server ends"
 PIPE = select.PIPE_BUF  # octets that a pipe takes without blocking once select says it is ready (POSIX)
 
 
@@ -19,18 +26,41 @@ class Closed(Exception):
 class Connection:
     """A client on two file descriptors. Each read and each write may take `timeout` seconds.
 
-    Writes are collected until `flush`, or until they exceed BUFFER.
+    With a `deadline`, a time by the monotonic clock, no read and no write goes
+    on beyond it. Writes are collected until `flush`, or until they exceed BUFFER.
     """
 
     def __init__(self, read_fd: int, write_fd: int, timeout: float) -> None:
         self.read_fd = read_fd
         self.write_fd = write_fd
         self.timeout = timeout
+        self.deadline: float | None = None
+        self._ending = False
+        self._waiting = False
+        self._tls: Tls | None = None
         self._input = b""
         self._output: list[bytes] = []
         self._size = 0
         self._inflater: zlib._Decompress | None = None
         self._deflater: zlib._Compress | None = None
+
+    def begin_tls(self, tls: "Tls") -> None:
+        """Do the handshake; all that follows is within TLS. Raises Closed."""
+        try:
+            while not tls.handshake(self._receive()):
+                self._send(tls.to_send())
+        except OSError:  # as in _within_tls
+            self._send(tls.to_send())  # an alert
+            raise Closed("No TLS") from None
+        self._send(tls.to_send())
+        self._tls = tls
+        self._take(b"")
+
+    def end(self, *_: object) -> None:
+        """End the connection, as a signal handler: what waits for the client raises Closed, now or the next time."""
+        self._ending = True
+        if self._waiting:
+            raise Closed(ENDS)
 
     @property
     def compressed(self) -> bool:
@@ -43,7 +73,7 @@ class Connection:
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         self._deflater = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
         raw, self._input = self._input, b""
-        self._take(raw)
+        self._inflate(raw)
 
     def read_line(self) -> bytes:
         """Return the next line without its line end, LF or CRLF.
@@ -82,7 +112,7 @@ class Connection:
 
     def wait(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for input; return whether there is any. Its end counts as input."""
-        return bool(self._input) or self._rest() or bool(select.select([self.read_fd], [], [], timeout)[0])
+        return bool(self._input) or self._rest() or self._is_readable(timeout)
 
     def write(self, octets: bytes) -> None:
         """Send octets, at the next flush at the latest. Raises Closed."""
@@ -99,20 +129,59 @@ class Connection:
         self._output, self._size = [], 0
         if self._deflater:
             octets = self._deflater.compress(octets) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+        self._send(self._within_tls(self._tls.encode, octets) if self._tls else octets)
+
+    def _send(self, octets: bytes) -> None:
         view = memoryview(octets)
-        try:
-            while view:
-                if not select.select([], [self.write_fd], [], self.timeout)[1]:
-                    raise Closed("The client does not read the answers")
+        while view:
+            if not select.select([], [self.write_fd], [], self._patience(self.timeout))[1]:
+                raise Closed("The client does not read the answers")
+            try:
                 view = view[os.write(self.write_fd, view[:PIPE]) :]
+            except OSError:
+                raise Closed("Connection lost") from None
+
+    def _receive(self) -> bytes:
+        """Return octets of the client as they are received. Raises Closed."""
+        if not self._is_readable(self.timeout):
+            raise Closed("Idle for too long")
+        try:
+            octets = os.read(self.read_fd, BUFFER)
         except OSError:
-            raise Closed("Connection lost") from None
+            octets = b""
+        if not octets:
+            raise Closed("End of input")
+        return octets
+
+    def _is_readable(self, timeout: float) -> bool:
+        """Wait for octets of the client, up to `timeout` seconds; return whether there are any. Raises Closed."""
+        self._waiting = True
+        try:
+            if self._ending:
+                raise Closed(ENDS)
+            return bool(select.select([self.read_fd], [], [], self._patience(timeout))[0])
+        finally:
+            self._waiting = False
+
+    def _patience(self, timeout: float) -> float:
+        return timeout if self.deadline is None else max(0.0, min(timeout, self.deadline - time.monotonic()))
 
     def _rest(self) -> bool:
         """Return whether octets that have been read are still to be inflated."""
         return bool(self._inflater and self._inflater.unconsumed_tail)
 
     def _take(self, octets: bytes) -> None:
+        """Add received octets to the input. Raises Closed."""
+        self._inflate(self._within_tls(self._tls.decode, octets) if self._tls else octets)
+
+    @staticmethod
+    def _within_tls(do: Callable[[bytes], bytes], octets: bytes) -> bytes:
+        try:
+            return do(octets)
+        except OSError:  # ssl.SSLError is one; importing ssl takes time
+            raise Closed("TLS is broken") from None
+
+    def _inflate(self, octets: bytes) -> None:
         if self._inflater:
             try:
                 octets = self._inflater.decompress(self._inflater.unconsumed_tail + octets, BUFFER)
@@ -122,14 +191,6 @@ class Connection:
 
     def _fill(self) -> None:
         if self._rest():
-            self._take(b"")
-            return
-        if not self.wait(self.timeout):
-            raise Closed("Idle for too long")
-        try:
-            octets = os.read(self.read_fd, BUFFER)
-        except OSError:
-            octets = b""
-        if not octets:
-            raise Closed("End of input")
-        self._take(octets)
+            self._inflate(b"")
+        else:
+            self._take(self._receive())

@@ -50,6 +50,7 @@ class Server:
     def _command(self) -> None:
         """Read one command and answer it."""
         line = self.connection.read_line()
+        self.session.check_login()
         if not line:
             return  # some clients send an empty line now and then
         parser = Parser([line])

@@ -2,28 +2,38 @@
 
 import os
 import sqlite3
+from collections.abc import Callable
 
 from ..command import Fields
 from ..database import schema, view
 from ..form import SPECIAL_USES, canonical
 from ..mail import utf7
 from ..mail.envelope import string
-from .connection import Connection
+from .connection import Closed, Connection
 from .grammar import CONDSTORE, QRESYNC, REV2, UTF8, No
+from .passwords import Login, Passwords
 from .pieces import Pieces
 from .selected import Selected
 
 IDS_MAX = 10_000  # message ids in one change; more become several changes, so that only one is in memory
+Admit = Callable[[], None]
 
 
 class Session:
-    """One client of one database. `selected` is None outside the selected state."""
+    """One client of one database. `selected` is None outside the selected state.
 
-    def __init__(self, db: sqlite3.Connection, connection: Connection, password_file: str) -> None:
+    `admit` is called when the client has logged in.
+    """
+
+    def __init__(
+        self, db: sqlite3.Connection, connection: Connection, passwords: Passwords, admit: Admit | None = None
+    ) -> None:
         self.db = db
         self.connection = connection
-        self.password_file = password_file
+        self.passwords = passwords
+        self.admit = admit
         self.authenticated = False
+        self.login: Login | None = None  # None too for a client that needs none
         self.failures = 0  # failed logins
         self.enabled: set[str] = set()  # extensions, by their names in grammar.py
         self.selected: Selected | None = None
@@ -35,6 +45,18 @@ class Session:
     def untagged(self, octets: bytes) -> None:
         """Send an untagged answer, given without "* " and line end."""
         self.connection.write(b"* %b\r\n" % octets)
+
+    def authenticate(self, login: Login | None = None) -> None:
+        """Treat the client as the user from here on. `login` is what it has logged in with."""
+        self.authenticated, self.login = True, login
+        self.connection.deadline = None
+        if self.admit:
+            self.admit()
+
+    def check_login(self) -> None:
+        """Raise Closed if the password with which the client has logged in is none any more."""
+        if self.login and not self.passwords.allow(self.login):
+            raise Closed("[AUTHORIZATIONFAILED] The password of this device has been changed")
 
     def enable_condstore(self) -> None:
         """Enable CONDSTORE; the first time, say what the selected mailbox has got to (RFC 7162 section 3.1)."""

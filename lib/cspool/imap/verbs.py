@@ -6,12 +6,11 @@ mailboxes.py and messages.py have the other verbs.
 """
 
 import binascii
-import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .. import __version__, keys
+from .. import __version__
 from .grammar import CONDSTORE, QRESYNC, REV2, UTF8, BadCommand, No, Parser
 from .session import Session
 
@@ -26,7 +25,6 @@ CAPABILITIES = (
 )
 
 FAILURES_MAX = 3  # failed logins, before the session ends
-FAILURE_DELAY = 2.0  # seconds, times the failed logins so far
 POLL = 0.3  # seconds between two looks at the database while a client idles
 
 NOT_AUTHENTICATED, AUTHENTICATED, SELECTED = "not authenticated", "authenticated", "selected"
@@ -90,7 +88,7 @@ def capabilities(session: Session) -> str:
     """Return the capabilities that the client can use now, separated by spaces."""
     if session.authenticated:
         return CAPABILITIES
-    return CAPABILITIES + (" AUTH=PLAIN" if os.path.exists(session.password_file) else " LOGINDISABLED")
+    return CAPABILITIES + (" AUTH=PLAIN" if session.passwords.are_set() else " LOGINDISABLED")
 
 
 @verb(ANY)
@@ -172,17 +170,14 @@ def authenticate(session: Session, parser: Parser) -> str:
 
 
 def _authenticate(session: Session, password: bytes) -> str:
-    try:
-        with open(session.password_file, encoding="ascii") as file:
-            hashed = file.readline().strip()
-    except FileNotFoundError:
-        raise No("[PRIVACYREQUIRED] No password is set: cspool-imapd --set-password") from None
-    if not keys.check_password(hashed, password):
+    if not session.passwords.are_set():
+        raise No("[PRIVACYREQUIRED] No password is set: cspool-imapd --set-password")
+    login = session.passwords.log_in(password)
+    if not login:
         session.failures += 1
-        time.sleep(FAILURE_DELAY * session.failures)
         session.ended = session.failures >= FAILURES_MAX
         raise No("[AUTHENTICATIONFAILED] Wrong password")
-    session.authenticated = True
+    session.authenticate(login)
     return f"[CAPABILITY {capabilities(session)}] Logged in"
 
 
@@ -190,7 +185,7 @@ def _authenticate(session: Session, password: bytes) -> str:
 def starttls(session: Session, parser: Parser) -> str:
     """Section 6.2.1; always refused."""
     parser.end()
-    raise BadCommand("No TLS here: this server is for localhost")
+    raise BadCommand("TLS begins with the connection, if at all: cspool-imapd --tls")
 
 
 # Authenticated (section 6.3)
@@ -235,6 +230,7 @@ def idle(session: Session, parser: Parser) -> str:
         if now != version:
             version = now
             session.tell(expunges=True)
+        session.check_login()
         connection.flush()
         if connection.wait(POLL):
             break
