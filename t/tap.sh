@@ -208,3 +208,11 @@ readme() {
 		found && /^    / { inside = 1; if (block == n - 1) print substr($0, 5); next }
 		inside { inside = 0; if (++block == n) exit }' "$top/README"
 }
+
+# page PAGE SECTION [N]: print the Nth block of a section of a manual page, as a reader sees it.
+page() {
+	awk -v start="$2" -v n="${3:-1}" '/^\.S[hs] / { found = substr($0, 5) == start; next }
+		/^\.Bd/ { inside = found && ++block == n; next }
+		/^\.Ed/ { inside = 0 }
+		inside { gsub(/\\e/, "\\"); gsub(/\\\(aq/, "\047"); print }' "$top/man/$1"
+}
