@@ -24,6 +24,7 @@ from .grammar import (
     SequenceSet,
 )
 from .pieces import Found, Span
+from .selected import Selected
 from .session import Session
 from .sets import Ranges, merged, uid_set, within
 
@@ -44,12 +45,10 @@ Item = Callable[[Row], bytes]  # returns the item of a message as it is sent, wi
 
 
 class Fetch:
-    r"""One FETCH command: its items, its modifiers, and whether it sets \Seen. It needs a selected mailbox."""
+    r"""One FETCH command: its items, its modifiers, and whether it sets \Seen. To run it needs a selected mailbox."""
 
     def __init__(self, session: Session, by_uid: bool) -> None:
-        assert session.selected
         self.session = session
-        self.selected = session.selected
         self.by_uid = by_uid
         self.columns: list[str] = []
         self.tables: list[str] = []  # joins that the columns need
@@ -61,19 +60,27 @@ class Fetch:
         if by_uid:
             self.add(b"UID")
 
+    @property
+    def selected(self) -> Selected:
+        """Return the selected mailbox, whichever that is now."""
+        assert self.session.selected
+        return self.session.selected
+
     def parse(self, parser: Parser) -> None:
         """Read the items and modifiers of the command. Raises BadCommand."""
         if parser.peek() == b"(":
-            if not parser.parenthesized(lambda: self._item(parser)):
-                raise BadCommand("Nothing to fetch")
+            self.parse_items(parser)
         else:
             self._item(parser, macros=True)
         if parser.at(b" "):
             parser.parenthesized(lambda: self._modifier(parser))
         if self.vanished and not (self.by_uid and self.changed_since is not None and QRESYNC in self.session.enabled):
             raise BadCommand("VANISHED needs UID FETCH, CHANGEDSINCE and QRESYNC")
-        if CONDSTORE in self.session.enabled and b"FLAGS" in self.items:
-            self.add(b"MODSEQ")
+
+    def parse_items(self, parser: Parser) -> None:
+        """Read the items in parentheses. Raises BadCommand."""
+        if not parser.parenthesized(lambda: self._item(parser)):
+            raise BadCommand("Nothing to fetch")
 
     def _modifier(self, parser: Parser) -> None:
         name = parser.atom()
@@ -201,6 +208,8 @@ class Fetch:
     def run(self, numbers: SequenceSet) -> None:
         """Send the answers for the messages of a set. Raises BadCommand and No."""
         selected, write = self.selected, self.session.connection.write
+        if CONDSTORE in self.session.enabled and b"FLAGS" in self.items:
+            self.add(b"MODSEQ")
         ranges = selected.ranges(numbers, self.by_uid)
         if self.vanished:
             self._tell_vanished(selected.past_ranges(numbers))
@@ -263,11 +272,11 @@ def _number(form: bytes, column: str, table: str = "") -> Callable[[Fetch], Item
 
 
 def _flags(fetch: Fetch) -> Item:
-    index, selected = fetch.column("message.flags"), fetch.selected
+    index = fetch.column("message.flags")
     ready: dict[tuple[bool, str], bytes] = {}  # a cache: most messages share their flags with others
 
     def item(row: Row) -> bytes:
-        flags = row[index]
+        flags, selected = row[index], fetch.selected
         known = ready.get((row[1] in selected.recent, flags))
         return known or ready.setdefault((row[1] in selected.recent, flags), b"FLAGS " + selected.flags(row[1], flags))
 

@@ -18,10 +18,11 @@ class ListAnswer(NamedTuple):
     status_items: list[bytes] | None = None  # None if no STATUS is to follow
 
 
-class _Mailboxes:
+class Mailboxes:
     """All names that LIST can show: mailboxes of the view, names above them, subscribed names."""
 
     def __init__(self, session: Session) -> None:
+        self.session = session
         rows = session.db.execute("SELECT name, use FROM mailbox WHERE name IS NOT NULL")
         self.use: dict[str, str] = dict(rows.fetchall())
         self.subscribed = {name for (name,) in session.db.execute("SELECT name FROM subscription WHERE view")}
@@ -30,27 +31,28 @@ class _Mailboxes:
         for name, use in SPECIAL_USES.items():
             if use not in used:  # to be created at first use, or created without a use, as by a delivery
                 self.use[name] = use
-        self.parents = {parent for name in self.use for parent in _parents(name)}
-        self.above_subscribed = {parent for name in self.subscribed for parent in _parents(name)}
+        self.parents = {parent for name in self.use for parent in parents(name)}
+        self.above_subscribed = {parent for name in self.subscribed for parent in parents(name)}
 
     def all(self) -> list[str]:
         """Return the names in the order of the answers: INBOX first."""
         every = self.use.keys() | self.parents | self.subscribed
         return sorted(every, key=lambda name: (name != "INBOX", name))
 
-    def attributes(self, name: str, session: Session, subscribed: bool) -> list[str]:
-        r"""Return the attributes of a name (RFC 9051 section 7.3.1), \Subscribed only if `subscribed`."""
-        found = []
+    def answer(self, name: str, subscribed: bool) -> bytes:
+        r"""Return the LIST answer for a name (RFC 9051 section 7.3.1), with \Subscribed only if `subscribed`."""
+        session, found = self.session, []
         if name not in self.use:
             # \NonExistent implies \Noselect, but IMAP4rev1 clients know only the latter.
             found += ["\\NonExistent"] if REV2 in session.enabled else ["\\NonExistent", "\\Noselect"]
         found.append("\\HasChildren" if name in self.parents else "\\HasNoChildren")
         if subscribed and name in self.subscribed:
             found.append("\\Subscribed")
-        return found + self.use.get(name, "").split()
+        found += self.use.get(name, "").split()
+        return b'LIST (%b) "/" %b' % (" ".join(found).encode(), session.mailbox_name(name))
 
 
-def _parents(name: str) -> Iterator[str]:
+def parents(name: str) -> Iterator[str]:
     for index, letter in enumerate(name):
         if letter == "/":
             yield name[:index]
@@ -59,7 +61,7 @@ def _parents(name: str) -> Iterator[str]:
 def list_answers(session: Session, parser: Parser) -> Iterator[ListAnswer]:
     """Yield an answer for each name that LIST shows. Raises BadCommand before the first."""
     parser.space()
-    selection = _options(parser, {b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"})
+    selection = _options(session, parser, {b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"})
     if b"RECURSIVEMATCH" in selection and not {b"SUBSCRIBED", b"SPECIAL-USE"} & selection.keys():
         raise BadCommand("RECURSIVEMATCH needs another option")
     reference = parser.mailbox()
@@ -69,34 +71,33 @@ def list_answers(session: Session, parser: Parser) -> Iterator[ListAnswer]:
     returns: dict[bytes, list[bytes]] = {}
     if parser.at(b" RETURN "):
         extended = True
-        returns = _options(parser, {b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS"})
+        returns = _options(session, parser, {b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"STATUS"})
     parser.end()
     if patterns == [""] and not extended:
         # Only the hierarchy delimiter and the root are asked for (RFC 3501 section 6.3.8).
         yield ListAnswer(b'LIST (\\Noselect) "/" ""')
         return
-    mailboxes = _Mailboxes(session)
+    mailboxes = Mailboxes(session)
     patterns = [canonical(reference + pattern) for pattern in patterns if pattern]
     matching = [name for name in mailboxes.all() if any(utf7.matches(pattern, name) for pattern in patterns)]
     selected = [name for name in mailboxes.all() if _selected(mailboxes, name, selection)]
     shown_itself = set(matching) & set(selected)
     recursive = selected if b"RECURSIVEMATCH" in selection else []
-    above = {parent for name in recursive for parent in _parents(name)}
-    above_hidden = {parent for name in recursive if name not in shown_itself for parent in _parents(name)}
+    above = {parent for name in recursive for parent in parents(name)}
+    above_hidden = {parent for name in recursive if name not in shown_itself for parent in parents(name)}
     for name in matching:
         # What is shown itself tells only of mailboxes below that are not.
         children = name in (above_hidden if name in shown_itself else above)
         if name not in shown_itself and not children:
             continue
-        shown = mailboxes.attributes(name, session, bool({b"SUBSCRIBED"} & (selection.keys() | returns.keys())))
-        answer = b'LIST (%b) "/" %b' % (" ".join(shown).encode(), session.mailbox_name(name))
+        answer = mailboxes.answer(name, bool({b"SUBSCRIBED"} & (selection.keys() | returns.keys())))
         if children:
             options = [b'"%b"' % option for option in (b"SUBSCRIBED", b"SPECIAL-USE") if option in selection]
             answer += b' ("CHILDINFO" (%b))' % b" ".join(options)
         yield ListAnswer(answer, name, returns.get(b"STATUS") if name in mailboxes.use else None)
 
 
-def _selected(mailboxes: _Mailboxes, name: str, selection: dict[bytes, list[bytes]]) -> bool:
+def _selected(mailboxes: Mailboxes, name: str, selection: dict[bytes, list[bytes]]) -> bool:
     """Return whether the selection options of LIST select a name."""
     if b"SPECIAL-USE" in selection and not mailboxes.use.get(name):
         return False
@@ -105,7 +106,7 @@ def _selected(mailboxes: _Mailboxes, name: str, selection: dict[bytes, list[byte
     return name in mailboxes.use or name in mailboxes.parents
 
 
-def _options(parser: Parser, known: set[bytes]) -> dict[bytes, list[bytes]]:
+def _options(session: Session, parser: Parser, known: set[bytes]) -> dict[bytes, list[bytes]]:
     """Read selection or return options, if they come next; return each with its items, which only STATUS has."""
     found: dict[bytes, list[bytes]] = {}
     if parser.peek() != b"(":
@@ -118,7 +119,7 @@ def _options(parser: Parser, known: set[bytes]) -> dict[bytes, list[bytes]]:
         found[name] = []
         if name == b"STATUS":
             parser.space()
-            found[name] = parse_items(parser)
+            found[name] = parse_items(session, parser)
 
     parser.parenthesized(option)
     parser.at(b" ")
@@ -132,7 +133,7 @@ def lsub_answers(session: Session, parser: Parser) -> Iterator[bytes]:
     parser.space()
     pattern = canonical(reference + parser.list_mailbox())
     parser.end()
-    mailboxes = _Mailboxes(session)
+    mailboxes = Mailboxes(session)
     shown = {name for name in mailboxes.subscribed if utf7.matches(pattern, name)}
     # With %, a name that is not subscribed is shown for subscribed names below it.
     above = {name for name in mailboxes.above_subscribed if "%" in pattern and utf7.matches(pattern, name)} - shown

@@ -275,7 +275,7 @@ def status(session: Session, parser: Parser) -> str:
     parser.space()
     name = canonical(parser.mailbox())
     parser.space()
-    items = parse_items(parser)
+    items = parse_items(session, parser)
     parser.end()
     session.untagged(status_answer(session, name, items))
     return "STATUS completed"

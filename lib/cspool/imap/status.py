@@ -27,22 +27,22 @@ STATUS = {
 }
 
 
-def parse_items(parser: Parser) -> list[bytes]:
-    """Read the items of STATUS, in parentheses. Raises BadCommand."""
+def parse_items(session: Session, parser: Parser) -> list[bytes]:
+    """Read the items of STATUS, in parentheses. HIGHESTMODSEQ enables CONDSTORE (RFC 7162 section 3.1).
+
+    Raises BadCommand.
+    """
     items = parser.parenthesized(parser.atom)
     if not items or not all(item in STATUS for item in items):
         raise BadCommand("Unknown STATUS item")
+    if b"HIGHESTMODSEQ" in items:
+        session.enable_condstore()
     return items
 
 
 def status_answer(session: Session, name: str, items: list[bytes]) -> bytes:
-    """Return the untagged answer for a mailbox, in one snapshot. Raises No if no mailbox has this name.
-
-    HIGHESTMODSEQ enables CONDSTORE (RFC 7162 section 3.1).
-    """
+    """Return the untagged answer for a mailbox, in one snapshot. Raises No if no mailbox has this name."""
     key = session.mailbox(name)
-    if b"HIGHESTMODSEQ" in items:
-        session.enable_condstore()
     with schema.reading(session.db):
         modseq = session.db.execute(STATUS[b"HIGHESTMODSEQ"], (key,)).fetchone()[0]
         counts = session.counts.setdefault(key, {})
