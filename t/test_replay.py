@@ -269,10 +269,10 @@ class Machines(RuleBasedStateMachine):
 
     @rule(device=machines)
     def make_checkpoint(self, device):
-        """Make a checkpoint, which may be appended later."""
+        """Make a checkpoint, which may be appended later. Within another one there is none to be made."""
         machine = self.devices[device]
         stated = seen.cursor(machine.db).number
-        if stated:
+        if stated and not checkpoint.parts(machine.db):
             bodies, kept = list(checkpoint.bodies(machine.db)), list(checkpoint.kept(machine.db))
             self.late = (bodies, kept, stated, machine.user)
 
