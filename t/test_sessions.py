@@ -23,7 +23,8 @@ from imap import Client, mail
 from log import ALICE, HOST, Log
 
 FLAGS = ("\\Seen", "\\Deleted", "\\Flagged", "key")
-MODES = ([], ["ENABLE CONDSTORE"], ["ENABLE QRESYNC"], ["ENABLE IMAP4rev2"])
+NOTIFY = "NOTIFY SET (selected-delayed (MessageNew MessageExpunge FlagChange)) (personal (MessageNew MessageExpunge))"
+MODES = ([], ["ENABLE CONDSTORE"], ["ENABLE QRESYNC"], ["ENABLE IMAP4rev2"], [NOTIFY])
 
 
 class Mailbox:

@@ -16,6 +16,8 @@
     status      STATUS
     fetch       FETCH
     pieces      parts of messages, for a client that fetches them piece by piece
+    notify      NOTIFY: what the client is told of between its commands
+    filters     which mailboxes it means
     search      SEARCH keys, for SORT and THREAD too
     sort        SORT
     thread      THREAD

@@ -53,7 +53,7 @@ def replace(session: Session, parser: Parser, by_uid: bool) -> str:
         session.change([{**row, "mailbox": mailbox_id}, expunge], octets)
     # Before the expunge: a client that is cut off in between knows where its message is.
     session.untagged(f"OK {_appenduid(session, mailbox_id, [row], [octets])}Replacement is there".encode())
-    session.tell(expunges=True)
+    session.tell_selected()
     return f"{session.highest()}REPLACE completed"
 
 
@@ -92,4 +92,6 @@ def _appenduid(session: Session, mailbox_id: str, rows: list[dict[str, object]],
         message_id = append_id(bytes.fromhex(str(row["nonce"])), with_crlf(octets))
         found = session.db.execute(query, (message_id, key)).fetchone()
         uids += found or ()
+    if session.selected and session.selected.key == key:
+        session.selected.own.update(uids)
     return f"[APPENDUID {uidvalidity} {uid_set(uids).decode()}] " if len(uids) == len(rows) else ""

@@ -91,9 +91,9 @@ class Parser:
         self.offset = end
         return True
 
-    def peek(self) -> bytes:
-        """Return the next octet of the line without consuming it; empty at the end of the line."""
-        return self.line[self.offset : self.offset + 1]
+    def peek(self, count: int = 1) -> bytes:
+        """Return the next octets of the line without consuming them; fewer at the end of the line."""
+        return self.line[self.offset : self.offset + count]
 
     def expect(self, octets: bytes) -> None:
         """Consume these octets as `at` does; raise BadCommand if others come next."""

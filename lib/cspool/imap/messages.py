@@ -48,7 +48,7 @@ def uid_expunge(session: Session, parser: Parser) -> str:
 def _expunge(session: Session, ranges: Ranges | None) -> str:
     selected = session.writable()
     expunge_deleted(session, selected, ranges)
-    session.tell(expunges=True)
+    session.tell_selected()
     return f"{session.highest()}EXPUNGE completed"
 
 
@@ -380,7 +380,7 @@ def move(session: Session, parser: Parser, by_uid: bool) -> str:
         code = _copyuid(session, mailbox_id, messages, lambda source: source)
     if code:
         session.untagged(f"OK {code}Moved".encode())
-    session.tell(expunges=True)
+    session.tell_selected()
     return f"{session.highest()}MOVE completed"
 
 
@@ -407,6 +407,8 @@ def _copyuid(
     arrived = [(uid, found[0]) for uid, found in pairs if found]
     if not arrived:
         return ""
+    if session.selected and session.selected.key == key:
+        session.selected.own.update(target for _, target in arrived)
     sources, targets = (uid_set(pair[side] for pair in arrived).decode() for side in (0, 1))
     return f"[COPYUID {uidvalidity} {sources} {targets}] "
 

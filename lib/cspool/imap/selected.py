@@ -27,6 +27,7 @@ class Selected:
         self.read_only = read_only
         self.recent: set[int] = set()  # UIDs that are \Recent in this session, and in no other
         self.uids: list[int] = []  # ascending
+        self.own: set[int] = set()  # UIDs of messages that this client has put here
         self.known = 0  # the highest UID that has ever been in `uids`
         self.uidnext = 1  # UIDNEXT at the last update
         self.saved: Ranges = []  # the result of SEARCH RETURN (SAVE), which is "$" (RFC 5182)
@@ -43,10 +44,11 @@ class Selected:
 
     # What the client is told
 
-    def updates(self, expunges: bool) -> list[bytes]:
+    def updates(self, expunges: bool, flags: bool = True) -> list[bytes]:
         """Return the untagged answers for what has changed since the last call, expunges only if `expunges`.
 
-        They count as sent from then on.
+        They count as sent from then on. Without `flags`, no flags of messages
+        that the client knows are sent, now or later.
         """
         modseq = self.mailbox("modseq")
         if self.modseq == modseq and (self.expunge_modseq == modseq or not expunges):
@@ -54,7 +56,7 @@ class Selected:
         with reading(self.db):
             modseq, self.uidnext = self.mailbox("modseq"), self.mailbox("uidnext")
             told = self._expunges() if expunges else []
-            changed, new = self._changed_flags(), self._arrivals()
+            changed, new = self._changed_flags() if flags else [], self._arrivals()
             told += self.new_keywords(self._flags_since(self.modseq)) if self.modseq else []
             told += changed
         if expunges:

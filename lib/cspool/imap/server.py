@@ -3,7 +3,7 @@
 import sqlite3
 
 from ..errors import Failure
-from . import append, mailboxes, messages, verbs  # noqa: F401 - the first three register their verbs
+from . import append, mailboxes, messages, notify, verbs  # noqa: F401 - the others register their verbs
 from .connection import Closed
 from .grammar import LITERAL, QRESYNC, BadCommand, No, Parser
 from .session import Session
@@ -48,7 +48,10 @@ class Server:
             pass
 
     def _command(self) -> None:
-        """Read one command and answer it."""
+        """Read one command and answer it. Until it comes, send what NOTIFY has asked for."""
+        listens = self.session.notify and self.session.notify.is_active
+        if listens and not verbs.watch(self.session, expunges=False):
+            raise Closed("Idle for too long")
         line = self.connection.read_line()
         self.session.check_login()
         if not line:

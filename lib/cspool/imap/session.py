@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable
+from typing import Protocol
 
 from ..command import Fields
 from ..database import schema, view
@@ -17,6 +18,23 @@ from .selected import Selected
 
 IDS_MAX = 10_000  # message ids in one change; more become several changes, so that only one is in memory
 Admit = Callable[[], None]
+
+
+class Listening(Protocol):
+    """What a client wants to be told of: notify.py."""
+
+    @property
+    def is_active(self) -> bool:
+        """Return whether the client is to be told of anything between its commands."""
+
+    def tell(self, expunges: bool) -> None:
+        """Send what has changed; its expunges only if `expunges`, or if they may come at any time."""
+
+    def collect(self) -> None:
+        """Note what has changed in other mailboxes, to be sent later."""
+
+    def pass_over(self) -> None:
+        """Take what has changed since `collect` as known to the client, which has done it."""
 
 
 class Session:
@@ -37,6 +55,7 @@ class Session:
         self.failures = 0  # failed logins
         self.enabled: set[str] = set()  # extensions, by their names in grammar.py
         self.selected: Selected | None = None
+        self.notify: Listening | None = None  # None until the client gives NOTIFY
         self.pieces = Pieces(db)
         self.counts: dict[int, dict[bytes, int]] = {}  # by mailbox key, then STATUS item: the cache of status.py
         self.tag = b""  # of the command that is being done
@@ -77,6 +96,16 @@ class Session:
         return f"[HIGHESTMODSEQ {self.selected.modseq}] " if self.selected and QRESYNC in self.enabled else ""
 
     def tell(self, expunges: bool) -> None:
+        """Send what has changed since the last call, expunges in the selected mailbox only if `expunges`.
+
+        That is what has changed in the selected mailbox, or what NOTIFY asked for.
+        """
+        if self.notify:
+            self.notify.tell(expunges)
+        else:
+            self.tell_selected(expunges)
+
+    def tell_selected(self, expunges: bool = True) -> None:
         """Send what has changed in the selected mailbox since the last call, expunges only if `expunges`."""
         if self.selected:
             for answer in self.selected.updates(expunges):
@@ -155,7 +184,11 @@ class Session:
         `octets` are the messages of their appends, joined.
         """
         with schema.writing(self.db):
+            if self.notify:
+                self.notify.collect()
             view.change(self.db, rows, octets)
+            if self.notify:
+                self.notify.pass_over()
 
     def change_messages(self, rows: list[Fields], ids: list[bytes]) -> None:
         """Do the same small changes to all these messages; `rows` are complete except for `ids`."""

@@ -40,25 +40,32 @@ def parse_items(session: Session, parser: Parser) -> list[bytes]:
     return items
 
 
-def status_answer(session: Session, name: str, items: list[bytes]) -> bytes:
-    """Return the untagged answer for a mailbox, in one snapshot. Raises No if no mailbox has this name."""
-    key = session.mailbox(name)
+def count(session: Session, key: int, item: bytes) -> Any:
+    """Return the value of an item for a mailbox, by its key. Those that are in COUNTS are counted once a MODSEQ."""
+
+    def value(item: bytes) -> Any:
+        return session.db.execute(STATUS[item], (key,)).fetchone()[0]
+
+    if item not in COUNTS:
+        return value(item)
     with schema.reading(session.db):
-        modseq = session.db.execute(STATUS[b"HIGHESTMODSEQ"], (key,)).fetchone()[0]
+        modseq = value(b"HIGHESTMODSEQ")
         counts = session.counts.setdefault(key, {})
         if counts.get(b"HIGHESTMODSEQ") != modseq:
             counts.clear()
             counts[b"HIGHESTMODSEQ"] = modseq
-        values: list[Any] = []
-        for item in items:
-            value = counts.get(item)
-            if value is None:
-                value = session.db.execute(STATUS[item], (key,)).fetchone()[0]
-            if item in COUNTS:
-                counts[item] = value
-            values.append(value)
-    pairs = [
+        if item not in counts:
+            counts[item] = value(item)
+        return counts[item]
+
+
+def status_answer(session: Session, name: str, items: list[bytes]) -> bytes:
+    """Return the untagged answer for a mailbox, in one snapshot. Raises No if no mailbox has this name."""
+    key = session.mailbox(name)
+    with schema.reading(session.db):
+        pairs = [(item, count(session, key, item)) for item in items]
+    shown = [
         b"%b (F%b)" % (item, value.hex().encode()) if item == b"MAILBOXID" else b"%b %d" % (item, value)
-        for item, value in zip(items, values, strict=True)
+        for item, value in pairs
     ]
-    return b"STATUS %b (%b)" % (session.mailbox_name(name), b" ".join(pairs))
+    return b"STATUS %b (%b)" % (session.mailbox_name(name), b" ".join(shown))

@@ -20,7 +20,7 @@ APPEND_MAX = 50 << 20  # octets: sealed and padded, such a message still fits in
 CAPABILITIES = (
     "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE IDLE NAMESPACE UIDPLUS UNSELECT CHILDREN LIST-EXTENDED"
     " LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE MOVE CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN SORT SORT=DISPLAY"
-    " ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES MULTIAPPEND REPLACE BINARY UTF8=ACCEPT"
+    " ESORT NOTIFY THREAD=ORDEREDSUBJECT THREAD=REFERENCES MULTIAPPEND REPLACE BINARY UTF8=ACCEPT"
     f" APPENDLIMIT={APPEND_MAX} STATUS=SIZE SAVEDATE PREVIEW OBJECTID PARTIAL COMPRESS=DEFLATE"
 )
 
@@ -220,8 +220,19 @@ def namespace(session: Session, parser: Parser) -> str:
 def idle(session: Session, parser: Parser) -> str:
     """Send changes in the selected mailbox as they come, until the client sends DONE (RFC 2177)."""
     parser.end()
+    session.connection.write(b"+ idling\r\n")
+    if not watch(session, expunges=True):
+        session.untagged(b"BYE Idle for too long")
+        session.ended = True
+        return "IDLE ended"
+    if session.connection.read_line().upper() != b"DONE":
+        raise BadCommand("Expected DONE")
+    return "IDLE completed"
+
+
+def watch(session: Session, expunges: bool) -> bool:
+    """Send changes as they come, until the client sends something; return False if it is silent for too long."""
     connection = session.connection
-    connection.write(b"+ idling\r\n")
     version = None
     ends = time.monotonic() + connection.timeout
     while True:
@@ -229,16 +240,10 @@ def idle(session: Session, parser: Parser) -> str:
         (now,) = session.db.execute("PRAGMA data_version").fetchone()
         if now != version:
             version = now
-            session.tell(expunges=True)
+            session.tell(expunges)
         session.check_login()
         connection.flush()
         if connection.wait(POLL):
-            break
+            return True
         if time.monotonic() > ends:
-            session.untagged(b"BYE Idle for too long")
-            session.ended = True
-            return "IDLE ended"
-    line = connection.read_line()
-    if line.upper() != b"DONE":
-        raise BadCommand("Expected DONE")
-    return "IDLE completed"
+            return False
