@@ -1,8 +1,11 @@
 """cspool-imapd for many clients: TLS, a password for each device, and strangers who want neither."""
 
+import base64
 import contextlib
 import ipaddress
 import os
+import random
+import re
 import signal
 import socket
 import ssl
@@ -311,6 +314,29 @@ def test_the_end_is_said(home, serve):
         assert client.readline().startswith(b"* PREAUTH")
         service.process.send_signal(signal.SIGTERM)
         assert client.read() == b"* BYE The server ends\r\n"
+
+
+def test_a_large_append_takes_few_times_its_size(home):
+    """Of a message with an attachment, three times at most are in memory."""
+    body = base64.encodebytes(random.Random(1).randbytes(12 << 20)).replace(b"\n", b"\r\n")
+    octets = mail(Content_Type="application/octet-stream", Content_Transfer_Encoding="base64") + body
+    with subprocess.Popen(
+        ["cspool-imapd", "--preauth"], env=home.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+
+        def do(*pieces):
+            process.stdin.writelines([b"a ", *pieces, b"\r\n"])
+            process.stdin.flush()
+            while not (answer := process.stdout.readline()).startswith(b"a "):
+                pass
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            return answer, int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10
+
+        _, before = do(b"APPEND INBOX {%d+}\r\n" % len(mail()), mail())
+        answer, peak = do(b"APPEND INBOX {%d+}\r\n" % len(octets), octets)
+        process.stdin.close()
+    assert answer.startswith(b"a OK")
+    assert peak - before < 3 * len(octets)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@
 import base64
 import binascii
 import quopri
+import re
 
 import pytest
-from cspool.mail import charset, date, hypertext, message, text, transfer
+from cspool.mail import casemap, charset, date, hypertext, message, text, transfer
 from cspool.mail.casemap import LONGER, searchable, sortable
 from cspool.octets import with_crlf
 from hypothesis import given
@@ -225,6 +226,16 @@ def test_the_form_is_stable_and_not_much_longer(shown):
     form = searchable(shown)
     assert searchable(form) == form
     assert len(form) <= LONGER * len(shown) + 101
+
+
+@given(st.text(st.sampled_from(" \n\tabÄß\u00a0\u0301\u200bﬁ가"), max_size=60))
+def test_long_texts_are_converted_in_pieces(shown):
+    whole = searchable(shown)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(casemap, "PIECE", 12)
+        assert "  " not in searchable(shown)
+        if all(len(word) < 10 for word in re.split("[ \n]", shown)):
+            assert searchable(shown) == whole
 
 
 def test_a_character_that_stands_for_many():

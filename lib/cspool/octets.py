@@ -27,6 +27,8 @@ def without_envelope(octets: bytes) -> bytes:
 
 def with_crlf(octets: bytes) -> bytes:
     """Return a message with CRLF for each LF. A CR without an LF is not a line end, and stays."""
+    if octets.count(b"\r\n") == octets.count(b"\n"):
+        return octets
     if b"\r" in octets:
         octets = octets.replace(b"\r\n", b"\n")
     return octets.replace(b"\n", b"\r\n")

@@ -4,6 +4,7 @@ import sqlite3
 
 from ..command import Fields
 from ..mail import date, envelope, message, order, text
+from . import schema
 
 # What is computed of a message has at most so many octets, and so many times its size.
 COMPUTED_MAX = 1 << 20
@@ -31,7 +32,11 @@ def add(db: sqlite3.Connection, message_id: bytes, octets: bytes, number: int | 
     columns |= {"number": number, "offset": offset, "id": message_id, "size": len(octets)}
     key = db.execute(f"INSERT INTO content ({', '.join(columns)}) VALUES (:{', :'.join(columns)})", columns).lastrowid
     assert key is not None
-    db.execute("INSERT INTO octets VALUES (?, ?, ?)", (key, octets[: root.body], octets[root.body :]))
+    body = memoryview(octets)[root.body :]
+    is_large = len(body) > schema.LARGE
+    db.execute("INSERT INTO octets VALUES (?, ?, ?)", (key, octets[: root.body], b"" if is_large else body))
+    if is_large:
+        schema.fill(db, "octets", "body", key, body)
     db.execute("INSERT INTO text VALUES (?, ?, ?)", (key, *texts))
     db.execute(f"INSERT INTO ordering VALUES (?{', ?' * len(ordering)})", (key, *ordering))
     return key

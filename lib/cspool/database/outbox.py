@@ -31,10 +31,13 @@ class LastChange(NamedTuple):
 
 def add(db: sqlite3.Connection, rows: list[Fields], octets: bytes) -> None:
     """Add a change to the end of the outbox: small changes in the form of a command, and the octets of its appends."""
-    db.execute(
+    is_large = len(octets) > schema.LARGE
+    key = db.execute(
         "INSERT INTO outbox (changes, octets, queued) VALUES (?, ?, ?)",
-        (form.line(rows).decode(), octets, int(time.time())),
-    )
+        (form.line(rows).decode(), b"" if is_large else octets, int(time.time())),
+    ).lastrowid
+    if is_large and key:
+        schema.fill(db, "outbox", "octets", key, octets)
 
 
 class Waiting(NamedTuple):

@@ -24,6 +24,8 @@ from .digest import EMPTY
 
 VERSION = 3  # PRAGMA user_version
 APPLICATION = 0x6373706C  # "cspl", PRAGMA application_id
+LARGE = 4 << 20  # octets that are written with `fill`
+PIECE = 1 << 18  # octets that it writes at a time
 WAIT = 120  # seconds for the other writer; its transactions take one or two
 
 UNSEEN = r"instr(flags, '\Seen') = 0"  # as a condition; there is an index for it
@@ -144,9 +146,10 @@ CREATE TABLE text (content INTEGER PRIMARY KEY, header TEXT NOT NULL, body TEXT 
 -- Once it is frozen, the body of its command is frozen, line end, octets.
 CREATE TABLE outbox (
     key INTEGER PRIMARY KEY AUTOINCREMENT,
-    changes TEXT NOT NULL, octets BLOB NOT NULL,
+    changes TEXT NOT NULL,
     queued INTEGER NOT NULL,                             -- when, seconds since 1970
-    counter INTEGER, frozen BLOB, hash BLOB
+    counter INTEGER, frozen BLOB, hash BLOB,
+    octets BLOB NOT NULL                                 -- the last, for schema.fill
 );
 -- Messages on which view and fold may differ because of the outbox.
 CREATE TABLE overlay (id BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -263,6 +266,17 @@ def opened(path: str, create: bool = False) -> Iterator[sqlite3.Connection]:
         raise BadConfig(f"{path}: damaged ({error}); a new one can be made from the spool") from None
     finally:
         db.close()
+
+
+def fill(db: sqlite3.Connection, table: str, column: str, key: int, octets: "bytes | memoryview") -> None:
+    """Write many octets into an empty column of a row, piece by piece: SQLite would make two copies of them.
+
+    It makes none of zeros that are in the last column.
+    """
+    db.execute(f"UPDATE {table} SET {column} = zeroblob(?) WHERE rowid = ?", (len(octets), key))
+    with db.blobopen(table, column, key) as blob:
+        for start in range(0, len(octets), PIECE):
+            blob.write(octets[start : start + PIECE])
 
 
 def mailbox(db: sqlite3.Connection, mailbox_id: bytes) -> int:

@@ -96,14 +96,15 @@ class Connection:
         if length <= len(self._input):
             octets, self._input = self._input[:length], self._input[length:]
             return octets
-        # Pieces: appending to one long string again and again would be quadratic.
-        pieces, missing = [self._input], length - len(self._input)
-        while missing > 0:
-            self._input = b""
-            self._fill()
-            pieces.append(self._input[:missing])
-            self._input, missing = self._input[missing:], missing - len(self._input)
-        return b"".join(pieces)
+        # Room for all of it: to add to one string again and again would be quadratic, and many pieces leave holes.
+        found, filled = bytearray(length), 0
+        while filled < length:
+            if not self._input:
+                self._fill()
+            piece = self._input[: length - filled]
+            found[filled : filled + len(piece)] = piece
+            self._input, filled = self._input[len(piece) :], filled + len(piece)
+        return bytes(found)
 
     def skip(self, length: int) -> None:
         """Read and discard this many octets. Raises Closed."""

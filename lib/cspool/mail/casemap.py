@@ -8,7 +8,7 @@ import re
 import unicodedata
 
 LONGER = 3  # times the characters that a text may have in this form, and 100 more
-PIECE = 1 << 20  # characters whose words are in memory at a time
+PIECE = 1 << 18  # characters that are converted at a time
 MARKS_MAX = 30  # combining marks behind each other (UAX #15, stream-safe text): sorting them takes quadratic time
 
 # Soft hyphen, joiners, zero-width characters, marks of direction, variation selectors: nothing is seen of them.
@@ -28,6 +28,24 @@ def searchable(text: str) -> str:
     Normalized (NFKC) and case-folded; without what is not seen; each run of
     white space, no-break spaces and line ends is one space.
     """
+    if len(text) <= PIECE:
+        return _searchable(text)
+    shown: list[str] = []
+    start = 0
+    while start < len(text):
+        end = start + PIECE
+        if end < len(text):  # better behind white space, across which nothing is composed
+            end = max(text.rfind("\n", start, end), text.rfind(" ", start, end)) + 1 or end
+        piece = _searchable(text[start:end])
+        if shown and shown[-1].endswith(" "):
+            piece = piece.removeprefix(" ")
+        if piece:
+            shown.append(piece)
+        start = end
+    return "".join(shown)
+
+
+def _searchable(text: str) -> str:
     if text.isascii():
         return _spaced(text.lower())
     text = _MARKS.sub(_fewer_marks, _INVISIBLE.sub("", text))
@@ -57,14 +75,11 @@ def _fewer_marks(run: re.Match[str]) -> str:
 
 
 def _spaced(text: str) -> str:
-    pieces = []
-    for start in range(0, len(text), PIECE):
-        piece = text[start : start + PIECE]
-        pieces.append(" " * piece[0].isspace() + " ".join(piece.split()) + " " * piece[-1].isspace())
-    spaced = "".join(pieces)
-    while "  " in spaced:  # where two pieces meet
-        spaced = spaced.replace("  ", " ")
-    return spaced
+    """Return a text with one space for each run of white space."""
+    words = " ".join(text.split())
+    if not words:
+        return text and " "
+    return " " * text[0].isspace() + words + " " * text[-1].isspace()
 
 
 def sortable(text: str) -> str:
