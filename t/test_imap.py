@@ -6,6 +6,7 @@ import time
 import zlib
 
 import pytest
+from cspool.database import vanished
 from imap import Client, Mailboxes, mail
 
 
@@ -911,6 +912,45 @@ def test_qresync(clients, boxes):
 
 
 # IMAP4rev2, and the connection itself
+
+
+def test_expunges_that_are_forgotten(boxes, clients, monkeypatch):
+    """Who comes back late is told of all that is no more; who is there, of all that has gone."""
+    monkeypatch.setattr(vanished, "KEPT", 5)
+    client = clients("ENABLE QRESYNC", "SELECT INBOX")
+    watcher = clients("SELECT INBOX")
+    modseq = 0
+    for number in range(30):
+        boxes.append(mail(str(number)))
+        if number == 5:
+            modseq = int(client.ok("STATUS INBOX (HIGHESTMODSEQ)")[0].split()[-1].rstrip(b")"))
+        client.ok("NOOP")
+        if number % 3:
+            client.ok(f"UID STORE {number + 1} +FLAGS (\\Deleted)")
+            client.ok("EXPUNGE")
+    (count,) = boxes.db.execute("SELECT count(*) FROM vanished").fetchone()
+    assert count <= 10
+    left = {uid for uid in range(1, 31) if uid % 3 == 1}
+    (validity,) = boxes.db.execute("SELECT uidvalidity FROM mailbox WHERE name = 'INBOX'").fetchone()
+    answers = client.ok(f"SELECT INBOX (QRESYNC ({validity} {modseq} 1:31))")
+    (gone,) = [one for one in answers if one.startswith(b"VANISHED")]
+    assert uids(gone.split()[-1]) == set(range(1, 31)) - left
+    (gone,) = client.ok(f"UID FETCH 10:20 (UID) (CHANGEDSINCE {modseq + 1000} VANISHED)")[:1] or [b""]
+    assert not gone
+    watcher.ok("NOOP")
+    assert watcher.ok("UID SEARCH ALL") == [b"SEARCH " + b" ".join(b"%d" % uid for uid in sorted(left))]
+    client.ok("CREATE x")
+    client.ok("APPEND x {}", mail())
+    client.ok("DELETE x")
+    assert boxes.db.execute("SELECT max(mailbox) FROM vanished").fetchone() == (1,)
+
+
+def uids(octets):
+    found = set()
+    for part in octets.split(b","):
+        first, _, last = part.partition(b":")
+        found |= set(range(int(first), int(last or first) + 1))
+    return found
 
 
 def test_imap4rev2(client, boxes):

@@ -94,7 +94,8 @@ CREATE TABLE mailbox (
     uidvalidity INTEGER NOT NULL,
     uidnext INTEGER NOT NULL DEFAULT 1,
     recent INTEGER NOT NULL DEFAULT 1,                   -- no session has had UIDs from here on as \\Recent
-    modseq INTEGER NOT NULL DEFAULT 1                    -- HIGHESTMODSEQ
+    modseq INTEGER NOT NULL DEFAULT 1,                   -- HIGHESTMODSEQ
+    forgotten INTEGER NOT NULL DEFAULT 0                 -- the highest MODSEQ that `vanished` has lost
 );
 
 CREATE TABLE subscription (name TEXT PRIMARY KEY, fold INTEGER NOT NULL, view INTEGER NOT NULL) WITHOUT ROWID;
@@ -115,7 +116,7 @@ CREATE INDEX message_modseq ON message (mailbox, modseq) WHERE mailbox IS NOT NU
 CREATE INDEX message_unseen ON message (mailbox, uid) WHERE mailbox IS NOT NULL AND {UNSEEN};
 CREATE INDEX message_content ON message (content);
 
--- UIDs that are no more (QRESYNC, and sessions that still show them).
+-- UIDs that are no more: vanished.py.
 CREATE TABLE vanished (mailbox INTEGER, modseq INTEGER, uid INTEGER, PRIMARY KEY (mailbox, modseq, uid))
     WITHOUT ROWID;
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .. import command
 from ..command import Fields
-from . import content, outbox, schema
+from . import content, outbox, schema, vanished
 from .layer import Layer
 
 
@@ -35,6 +35,7 @@ class View(Layer):
     def __init__(self, db: sqlite3.Connection) -> None:
         super().__init__(db)
         self.before: dict[bytes, Shown] = {}  # of each message that was touched
+        self.left: set[int] = set()  # mailboxes from which a message has gone
         # A UID belongs to one mailbox; settle gives it back to a message that returns there.
         self._put = (
             "UPDATE message SET uid = CASE WHEN mailbox = :mailbox THEN uid END,"
@@ -75,6 +76,8 @@ class View(Layer):
                 content.forget_unused(self.db, content_key)
         arrivals.save()
         self.db.executemany("UPDATE mailbox SET modseq = ? WHERE key = ?", [(modseq, one) for one in changed])
+        for mailbox in self.left:
+            vanished.trim(self.db, mailbox)
         if changed:
             self.db.execute("UPDATE cursor SET modseq = ?", (modseq,))
 
@@ -92,7 +95,9 @@ class View(Layer):
         """Settle a message that has left a mailbox, come into one, or both."""
         if before.mailbox is not None:
             changed.add(before.mailbox)
-            self.db.execute("INSERT INTO vanished VALUES (?, ?, ?)", (before.mailbox, modseq, before.uid))
+            assert before.uid is not None
+            vanished.add(self.db, before.mailbox, modseq, before.uid)
+            self.left.add(before.mailbox)
         if now.mailbox is not None:
             changed.add(now.mailbox)
             row = (arrivals.uid(now.mailbox), modseq, arrivals.time, key)

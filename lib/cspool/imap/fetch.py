@@ -26,7 +26,7 @@ from .grammar import (
 from .pieces import Found, Span
 from .selected import Selected
 from .session import Session
-from .sets import Ranges, merged, uid_set, within
+from .sets import Ranges, merged, uid_set
 
 MACROS = {
     b"FAST": [b"FLAGS", b"INTERNALDATE", b"RFC822.SIZE"],
@@ -238,7 +238,7 @@ class Fetch:
 
     def _tell_vanished(self, ranges: Ranges) -> None:
         """Send VANISHED (EARLIER) for the UIDs asked for that have been expunged since (RFC 7162 section 3.2.6)."""
-        gone = vanished_since(self.session, self.selected.key, self.changed_since or 0, ranges)
+        gone = self.selected.gone_since(self.changed_since or 0, ranges)
         if gone:
             self.session.untagged(b"VANISHED (EARLIER) " + uid_set(gone))
 
@@ -324,12 +324,6 @@ def page(results: list[T], partial_range: PartialRange) -> list[T]:
     if first < 0:
         first, last = len(results) + first + 1, len(results) + last + 1
     return results[max(0, first - 1) : max(0, last)]
-
-
-def vanished_since(session: Session, mailbox: int, modseq: int, ranges: Ranges) -> list[int]:
-    """Return the UIDs in these ranges that were expunged from a mailbox, by its key, after `modseq`; ascending."""
-    query = "SELECT uid FROM vanished WHERE mailbox = ? AND modseq > ?"
-    return within(sorted(uid for (uid,) in session.db.execute(query, (mailbox, modseq))), ranges)
 
 
 def date_time(seconds: int) -> bytes:

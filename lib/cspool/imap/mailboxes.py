@@ -4,7 +4,6 @@ from ..database import schema
 from ..errors import DataError
 from ..form import SPECIAL_USES, canonical, mailbox_name
 from . import listing
-from .fetch import vanished_since
 from .grammar import CONDSTORE, QRESYNC, REV2, BadCommand, No, Parser, SequenceSet
 from .messages import expunge_deleted
 from .selected import SYSTEM_FLAGS, Selected
@@ -96,7 +95,7 @@ class _Resync:
         if not self.modseq or self.uidvalidity != selected.mailbox("uidvalidity"):
             return
         ranges = selected.past_ranges(self.known)
-        gone = vanished_since(session, selected.key, self.modseq, ranges)
+        gone = selected.gone_since(self.modseq, ranges)
         if gone:
             session.untagged(b"VANISHED (EARLIER) " + uid_set(gone))
         for number, uid, flags, modseq in selected.rows(ranges, "message.flags, message.modseq"):

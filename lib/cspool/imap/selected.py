@@ -10,9 +10,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ..database import vanished
 from ..database.schema import UNSEEN, reading, writing
 from .grammar import CONDSTORE, QRESYNC, REV2, BadCommand, SequenceSet
-from .sets import Ranges, merged, uid_set
+from .sets import Ranges, merged, uid_set, within
 
 SYSTEM_FLAGS = r"\Answered \Flagged \Deleted \Seen \Draft"
 
@@ -72,13 +73,11 @@ class Selected:
 
     def expunges_wait(self) -> bool:
         """Return whether expunges are still untold that are earlier than changes already told."""
-        query = "SELECT 1 FROM vanished WHERE mailbox = ? AND modseq > ? AND modseq <= ?"
         waiting = self.expunge_modseq < self.modseq
-        return waiting and bool(self.db.execute(query, (self.key, self.expunge_modseq, self.modseq)).fetchone())
+        return waiting and vanished.has(self.db, self.key, self.expunge_modseq, self.modseq)
 
     def _expunges(self) -> list[bytes]:
-        query = "SELECT uid FROM vanished WHERE mailbox = ? AND modseq > ?"
-        gone = {uid for (uid,) in self.db.execute(query, (self.key, self.expunge_modseq))}
+        gone = set(vanished.since(self.db, self.key, self.expunge_modseq, self.known))
         indexes = sorted((index for index in map(self.index_of, gone) if index is not None), reverse=True)
         if not indexes:
             return []
@@ -170,6 +169,10 @@ class Selected:
         (uid,) = self.db.execute(query, (self.key,)).fetchone()
         index = None if uid is None else self.index_of(uid)
         return 0 if index is None else index + 1
+
+    def gone_since(self, modseq: int, ranges: Ranges) -> list[int]:
+        """Return the UIDs in these ranges that were expunged after `modseq`, or perhaps before; ascending."""
+        return within(vanished.since(self.db, self.key, modseq, self.uidnext - 1), ranges)
 
     def past_ranges(self, numbers: SequenceSet) -> Ranges:
         """Return the UIDs of a UID set, expunged ones too: "*" is the highest UID that a message has had here."""
