@@ -28,7 +28,9 @@ LARGE = 4 << 20  # octets that are written with `fill`
 PIECE = 1 << 18  # octets that it writes at a time
 WAIT = 120  # seconds for the other writer; its transactions take one or two
 
-UNSEEN = r"instr(flags, '\Seen') = 0"  # as a condition; there is an index for it
+# As conditions, for which there are indexes; no keyword begins with a backslash.
+UNSEEN = r"instr(flags, '\Seen') = 0"
+DELETED = r"instr(flags, '\Deleted') > 0"
 
 SCHEMA = f"""
 -- One row: how far this database has applied the log, and whose it is.
@@ -114,6 +116,7 @@ CREATE TABLE message (
 CREATE UNIQUE INDEX message_uid ON message (mailbox, uid) WHERE mailbox IS NOT NULL;
 CREATE INDEX message_modseq ON message (mailbox, modseq) WHERE mailbox IS NOT NULL;
 CREATE INDEX message_unseen ON message (mailbox, uid) WHERE mailbox IS NOT NULL AND {UNSEEN};
+CREATE INDEX message_deleted ON message (mailbox, uid) WHERE mailbox IS NOT NULL AND {DELETED};
 CREATE INDEX message_content ON message (content);
 
 -- UIDs that are no more: vanished.py.

@@ -55,7 +55,9 @@ def _expunge(session: Session, ranges: Ranges | None) -> str:
 def expunge_deleted(session: Session, selected: Selected, ranges: Ranges | None) -> None:
     r"""Expunge the messages marked \Deleted in these UID ranges; None means all that the client knows."""
     with schema.writing(session.db):  # so that no other session takes the mark away in between
-        rows = selected.rows([(1, selected.known)] if ranges is None else ranges, "message.id, message.flags")
+        if ranges is None:
+            ranges = [(1, selected.known)]
+        rows = selected.rows(ranges, "message.id, message.flags", condition=schema.DELETED)
         deleted = [message_id for _, _, message_id, flags in rows if "\\Deleted" in flags.split()]
         session.change_messages([{"do": "expunge"}], deleted)
 

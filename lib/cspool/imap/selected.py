@@ -15,6 +15,7 @@ from ..database.schema import UNSEEN, reading, writing
 from .grammar import CONDSTORE, QRESYNC, REV2, BadCommand, SequenceSet
 from .sets import Ranges, merged, uid_set, within
 
+FEW = 100  # expunges for which the list of UIDs is not made anew
 SYSTEM_FLAGS = r"\Answered \Flagged \Deleted \Seen \Draft"
 
 
@@ -82,14 +83,22 @@ class Selected:
         if not indexes:
             return []
         uids = [self.uids[index] for index in reversed(indexes)]
-        self.uids = [uid for uid in self.uids if uid not in gone]
+        if len(indexes) > FEW:
+            self.uids = [uid for uid in self.uids if uid not in gone]
+        else:
+            for index in indexes:  # the last first
+                del self.uids[index]
         self.recent -= gone
         if QRESYNC in self.enabled:
             return [b"VANISHED " + uid_set(uids)]
         return [b"%d EXPUNGE" % (index + 1) for index in indexes]
 
     def _changed_flags(self) -> list[bytes]:
-        query = "SELECT uid, flags, modseq FROM message WHERE mailbox = ? AND modseq > ? AND uid <= ? ORDER BY uid"
+        # By this index, else SQLite reads the whole mailbox to have it in order.
+        query = (
+            "SELECT uid, flags, modseq FROM message INDEXED BY message_modseq"
+            " WHERE mailbox = ? AND modseq > ? AND uid <= ? ORDER BY uid"
+        )
         changed = []
         if self.modseq:  # 0 when the mailbox is being selected: the client asks for flags itself
             for uid, flags, modseq in self.db.execute(query, (self.key, self.modseq, self.known)):
@@ -206,14 +215,16 @@ class Selected:
             found.append((first, last))
         return merged(found)
 
-    def rows(self, ranges: Iterable[tuple[int, int]], columns: str, tables: str = "") -> Iterator[tuple[Any, ...]]:
+    def rows(
+        self, ranges: Iterable[tuple[int, int]], columns: str, tables: str = "", condition: str = "TRUE"
+    ) -> Iterator[tuple[Any, ...]]:
         """Yield (sequence number, UID, *columns) of the messages in these UID ranges that the client knows, by UID.
 
         Messages that another session has expunged since are left out.
         """
         query = (
-            f"SELECT message.uid, {columns} FROM message {tables}"
-            " WHERE message.mailbox = ? AND message.uid BETWEEN ? AND ? ORDER BY message.uid"
+            f"SELECT message.uid, {columns} FROM message {tables} WHERE message.mailbox = ?"
+            f" AND message.uid BETWEEN ? AND ? AND {condition} ORDER BY message.uid"
         )
         uids, end = self.uids, len(self.uids)
         for first, last in ranges:
