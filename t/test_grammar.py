@@ -47,6 +47,12 @@ PARTS = {
     "charset": [b"", b"CHARSET UTF-8 ", b"CHARSET x "],
     "list": [b'"" *', b'"" ""', b'"" (% x) RETURN (STATUS (MESSAGES))', b'(SUBSCRIBED RECURSIVEMATCH) "" *'],
     "uid": [b"", b"UID "],
+    "in": [b"", b"IN (personal) ", b"IN (subtree (other {1+}\r\nx) selected) ", b"IN (mailboxes x) "],
+    "group": [
+        b"(selected (MessageNew (UID BODY.PEEK[HEADER.FIELDS ({2+}\r\nTo)]) MessageExpunge))", b"(personal NONE)",
+        b"(selected-delayed (MessageNew MessageExpunge FlagChange))", b"(subscribed (SubscriptionChange MailboxName))",
+        b"(subtree other (MessageNew MessageExpunge))", b"(inboxes (Nonsense))", b"(personal (MessageNew))",
+    ],
 }  # fmt: skip
 # ^ stands for a line end.
 FORMS = rb"""
@@ -58,6 +64,8 @@ CREATE <name>|CREATE <name> (USE (\Sent))|DELETE <name>|RENAME <name> <name>|SUB
 LIST <list>|LSUB "" <name>|STATUS <name> (MESSAGES RECENT UIDNEXT UNSEEN DELETED SIZE HIGHESTMODSEQ MAILBOXID)
 APPEND <name> <flags> {6+}^A: b^^|<uid>REPLACE 1 <name> <flags> {6+}^A: b^^|APPEND <name> UTF8 (~{3+}^a@b)
 ENABLE QRESYNC UTF8=ACCEPT|ENABLE IMAP4rev2
+ESEARCH <in><return><charset><key>|NOTIFY SET <group>|NOTIFY SET STATUS <group> <group>|NOTIFY NONE
+GETQUOTA ""|GETQUOTAROOT <name>|STATUS <name> (DELETED DELETED-STORAGE)
 CLOSE|UNSELECT|CHECK|IDLE^DONE|ID ("name" NIL)|NAMESPACE|LOGOUT
 """
 FORMS = [form.replace(b"^", b"\r\n") for form in FORMS.strip().replace(b"\n", b"|").split(b"|")]

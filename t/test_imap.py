@@ -373,9 +373,39 @@ def test_preview_savedate_and_object_ids(client, boxes):
     assert re.search(rb'PREVIEW "(A preview of the text, long [^"]*)"', one)[1].__len__() == 200
     assert re.search(rb'SAVEDATE "[ \d]\d-\w{3}-\d{4} [\d:]{8} [+-]\d{4}"', one)
     assert re.search(rb"EMAILID \(M[0-9a-f]{32}\)", one)[0] == re.search(rb"EMAILID \(M[0-9a-f]{32}\)", two)[0]
-    assert b"THREADID NIL" in one
+    assert re.search(rb"THREADID \(T[0-9a-f]{32}\)", one)[0] == re.search(rb"THREADID \(T[0-9a-f]{32}\)", two)[0]
     email_id = re.search(rb"EMAILID \((\w+)\)", one)[1].decode()
     assert numbers(client.ok(f"SEARCH EMAILID {email_id}"), b"SEARCH") == [1, 2]
+
+
+def test_a_conversation_has_one_thread_id(client, boxes):
+    boxes.append(mail("a", message_id="<1@example.org>"))
+    boxes.append(mail("Re: a", message_id="<2@example.org>", in_reply_to="<1@example.org>"))
+    boxes.append(mail("Re: a", message_id="<3@example.org>", references="<1@example.org> <2@example.org>"))
+    boxes.append(mail("b", message_id="<4@example.org>"))
+    boxes.append(mail("no id"))
+    boxes.append(mail("no id"))
+    client.ok("SELECT INBOX")
+    threads = [re.search(rb"THREADID \((T\w+)\)", one)[1] for one in client.ok("FETCH 1:* (THREADID)")]
+    assert len(set(threads)) == 4 and len(set(threads[:3])) == 1
+    assert numbers(client.ok(b"SEARCH THREADID " + threads[0]), b"SEARCH") == [1, 2, 3]
+    assert numbers(client.ok(b"SEARCH THREADID " + threads[5]), b"SEARCH") == [6]
+
+
+def test_quota(client, boxes):
+    root, quota = client.ok("GETQUOTAROOT inbox")
+    assert root == b'QUOTAROOT "INBOX" ""' or root == b'QUOTAROOT "inbox" ""'
+    used, limit = map(int, re.fullmatch(rb'QUOTA "" \(STORAGE (\d+) (\d+)\)', quota).groups())
+    assert 0 < used < limit
+    assert client.ok('GETQUOTA ""')[0].startswith(b'QUOTA "" (STORAGE ')
+    assert client.no("GETQUOTA other").startswith(b"NO [NONEXISTENT]")
+    assert client.no("GETQUOTAROOT nowhere").startswith(b"NO [NONEXISTENT]")
+    assert client.no("SETQUOTA x ()").startswith(b"BAD")
+    boxes.append(mail())
+    boxes.append(mail(body="x" * 1000))
+    boxes.change_all(do="add-flags", flags=["\\Deleted"])
+    (status,) = client.ok("STATUS INBOX (DELETED DELETED-STORAGE)")
+    assert status == b'STATUS "INBOX" (DELETED 2 DELETED-STORAGE %d)' % (len(mail()) + len(mail(body="x" * 1000)))
 
 
 def test_pieces_are_those_of_the_whole(client, boxes):
@@ -648,6 +678,41 @@ def test_esearch(library):
     assert esearch("SEARCH RETURN (PARTIAL 7:9) ALL") == b"PARTIAL (7:9 NIL)"
     assert library.ok("UID FETCH 1:* (UID) (PARTIAL -1:-1)") == [b"3 FETCH (UID 3)"]
     assert library.no("SEARCH RETURN (NONSENSE) ALL").startswith(b"BAD")
+
+
+def test_multisearch(clients, boxes):
+    for name in ("Lists", "Lists/a", "Lists/a/b", "Work"):
+        boxes.create(name)
+        boxes.append(mail("hit"), name)
+        boxes.append(mail("miss"), name)
+    client = clients("SELECT Work")
+
+    def found(line):
+        return [re.search(rb'MAILBOX "([^"]+)" UIDVALIDITY \d+\) UID (.*)', one).groups() for one in client.ok(line)]
+
+    assert found("ESEARCH SUBJECT hit") == [(b"Work", b"ALL 1")]
+    everywhere = [b"Lists", b"Lists/a", b"Lists/a/b", b"Work"]
+    assert found("ESEARCH IN (personal) SUBJECT hit") == [(name, b"ALL 1") for name in everywhere]
+    assert [name for name, _ in found("ESEARCH IN (subtree Lists) ALL")] == everywhere[:3]
+    assert [name for name, _ in found("ESEARCH IN (subtree-one (Lists Work)) ALL")] == [*everywhere[:2], b"Work"]
+    assert [name for name, _ in found("ESEARCH IN (mailboxes (Lists/a nowhere) selected) ALL")] == [b"Lists/a", b"Work"]
+    assert found("ESEARCH IN (inboxes) RETURN (COUNT MIN) SUBJECT miss")[0] == (b"Lists", b"MIN 2 COUNT 1")
+    assert found("ESEARCH IN (mailboxes nowhere) ALL") == []
+    client.ok("ESEARCH IN (selected) RETURN (SAVE) 2")
+    assert client.ok("FETCH $ (UID)") == [b"2 FETCH (UID 2)"]
+    for line in (
+        "IN (personal) 1",
+        "IN (personal) $",
+        "IN (personal) RETURN (SAVE) ALL",
+        "IN (selected-delayed) ALL",
+        "IN (personal) NONSENSE",
+        "IN (mailboxes nowhere) NONSENSE",
+        "IN () ALL",
+    ):
+        assert client.no(f"ESEARCH {line}").startswith(b"BAD"), line
+    client.ok("UNSELECT")
+    assert client.no("ESEARCH ALL").startswith(b"BAD")
+    assert len(client.ok("ESEARCH IN (personal) CHARSET UTF-8 SUBJECT hit")) == 4
 
 
 def test_searchres(library):

@@ -141,7 +141,7 @@ CREATE TABLE ordering (                                  -- order.py says what t
     subject TEXT NOT NULL, reply INTEGER NOT NULL,
     first_from TEXT NOT NULL, first_to TEXT NOT NULL, first_cc TEXT NOT NULL,
     display_from TEXT NOT NULL, display_to TEXT NOT NULL,
-    message_id BLOB NOT NULL, refs BLOB NOT NULL
+    message_id BLOB NOT NULL, refs BLOB NOT NULL, thread BLOB NOT NULL
 );
 CREATE TABLE octets (content INTEGER PRIMARY KEY, header BLOB NOT NULL, body BLOB NOT NULL);
 CREATE TABLE text (content INTEGER PRIMARY KEY, header TEXT NOT NULL, body TEXT NOT NULL);

@@ -7,6 +7,7 @@
     mailboxes   the verbs that name a mailbox, and those that leave it
     messages    the verbs on messages of the selected mailbox
     append      APPEND and REPLACE
+    quota       QUOTA
     tls         TLS for a connection
     passwords   one for each device
     guesses     wrong passwords, and how long the next one has to wait
@@ -18,7 +19,8 @@
     pieces      parts of messages, for a client that fetches them piece by piece
     notify      NOTIFY: what the client is told of between its commands
     filters     which mailboxes it means
-    search      SEARCH keys, for SORT and THREAD too
+    searches    the verbs that search, and what RETURN makes of what is found
+    search      search keys
     sort        SORT
     thread      THREAD
     sets        sets of UIDs

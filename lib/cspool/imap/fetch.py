@@ -63,8 +63,7 @@ class Fetch:
     @property
     def selected(self) -> Selected:
         """Return the selected mailbox, whichever that is now."""
-        assert self.session.selected
-        return self.session.selected
+        return self.session.selection()
 
     def parse(self, parser: Parser) -> None:
         """Read the items and modifiers of the command. Raises BadCommand."""
@@ -301,6 +300,13 @@ def _body(fetch: Fetch) -> Item:
     return item
 
 
+def _thread_id(fetch: Fetch) -> Item:
+    """RFC 8474 section 5.2: the first message that this one refers to, or itself."""
+    own = fetch.column("content.id", CONTENT)
+    thread = fetch.column("ordering.thread", "JOIN ordering ON ordering.content = message.content")
+    return lambda row: b"THREADID (T%b)" % (row[thread] or row[own]).hex().encode()
+
+
 # Items without a section, by name.
 ITEMS: dict[bytes, Callable[[Fetch], Item]] = {
     b"UID": lambda fetch: lambda row: b"UID %d" % row[1],
@@ -314,7 +320,7 @@ ITEMS: dict[bytes, Callable[[Fetch], Item]] = {
     b"PREVIEW": _ready(b"PREVIEW", "content.preview", CONTENT),  # RFC 8970
     b"BODY": _body,
     b"EMAILID": _ready(b"EMAILID", "CAST('(M' || lower(hex(content.id)) || ')' AS BLOB)", CONTENT),  # RFC 8474
-    b"THREADID": lambda fetch: lambda row: b"THREADID NIL",
+    b"THREADID": _thread_id,
 }
 
 

@@ -1,4 +1,4 @@
-"""Filters of mailboxes, as NOTIFY names them (RFC 5465 section 6)."""
+"""Filters of mailboxes, as NOTIFY and ESEARCH name them (RFC 5465 section 6, RFC 7377 section 2.2)."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from .listing import parents
 
 SELECTED = (b"SELECTED", b"SELECTED-DELAYED")
 EVERY = (b"INBOXES", b"PERSONAL")  # mail is delivered to any mailbox
-NAMED = (b"SUBTREE", b"MAILBOXES")
+NAMED = (b"SUBTREE", b"SUBTREE-ONE", b"MAILBOXES")
 
 
 class Filter(NamedTuple):
@@ -23,6 +23,8 @@ class Filter(NamedTuple):
             return name in subscribed
         if self.word == b"SUBTREE":
             return name in self.names or any(parent in self.names for parent in parents(name))
+        if self.word == b"SUBTREE-ONE":
+            return name in self.names or name.rpartition("/")[0] in self.names
         return self.word in EVERY or name in self.names
 
 

@@ -83,6 +83,15 @@ class Parser:
 
     # Basics
 
+    def mark(self) -> tuple[int, int]:
+        """Return where the parser is, for `rewind`."""
+        return self.piece, self.offset
+
+    def rewind(self, mark: tuple[int, int]) -> None:
+        """Read again from here on."""
+        self.piece, self.offset = mark
+        self.line = self.pieces[self.piece]
+
     def at(self, octets: bytes) -> bool:
         """Return whether these octets come next, in any case, and consume them if so. `octets` is in upper case."""
         end = self.offset + len(octets)

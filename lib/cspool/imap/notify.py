@@ -199,7 +199,7 @@ class Notify:
     def _changed_names(self, names: set[str]) -> set[str]:
         """Return the names that differ from these, which the client has, and the names directly above them."""
         changed = names ^ self._listed.use.keys()
-        return changed | {list(parents(name))[-1] for name in changed if "/" in name}
+        return changed | {name.rpartition("/")[0] for name in changed if "/" in name}
 
     def _events(self, name: str) -> set[bytes]:
         """Return the events of a mailbox of which the client is to be told."""

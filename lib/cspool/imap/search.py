@@ -51,6 +51,12 @@ class Candidate:
         """Return the text parts, and the headers of enclosed messages."""
         return self._text("body")
 
+    def thread(self) -> bytes:
+        """Return the THREADID."""
+        query = "SELECT thread FROM ordering WHERE content = ?"
+        found: bytes = self.db.execute(query, (self.content,)).fetchone()[0]
+        return found or self.id
+
     def _text(self, column: str) -> str:
         query = f"SELECT {column} FROM text WHERE content = ?"
         found: str = self.db.execute(query, (self.content,)).fetchone()[0]
@@ -75,12 +81,12 @@ Key = Callable[[Candidate], bool]
 
 
 class Search:
-    """The search program of one SEARCH, SORT or THREAD."""
+    """The search program of one SEARCH, SORT or THREAD, in a mailbox, which is selected unless `alone` is False."""
 
-    def __init__(self, session: Session) -> None:
-        assert session.selected
+    def __init__(self, session: Session, selected: Selected, alone: bool = True) -> None:
         self.session = session
-        self.selected = session.selected
+        self.selected = selected
+        self.alone = alone
         self.ascii_only = False
         self.with_modseq = False  # whether the answer has the highest MODSEQ (RFC 7162 section 3.1.6)
 
@@ -109,6 +115,8 @@ class Search:
             parser.expect(b")")
             return _all(keys)
         if parser.peek().isdigit() or parser.peek() in (b"*", b"$"):
+            if not self.alone:
+                raise BadCommand("Numbers of messages are those of the selected mailbox")
             return self._in_set(parser.sequence_set(), by_uid=False)
         name = parser.atom()
         if name == b"NOT":
@@ -157,8 +165,8 @@ class Search:
             email_id = parser.astring().decode("ascii", "replace").lower()
             return lambda one: "m" + one.id.hex() == email_id
         if name == b"THREADID":
-            parser.astring()
-            return lambda one: False
+            thread_id = parser.astring().decode("ascii", "replace").lower()
+            return lambda one: "t" + one.thread().hex() == thread_id
         raise BadCommand("Unknown SEARCH key")
 
     def _modseq(self, parser: Parser) -> Key:

@@ -3,7 +3,7 @@
 import sqlite3
 
 from ..errors import Failure
-from . import append, mailboxes, messages, notify, verbs  # noqa: F401 - the others register their verbs
+from . import append, mailboxes, messages, notify, quota, searches, verbs  # noqa: F401 - the others register their verbs
 from .connection import Closed
 from .grammar import LITERAL, QRESYNC, BadCommand, No, Parser
 from .session import Session
@@ -72,7 +72,10 @@ class Server:
             self._answer(tag, b"NO", str(no))
         except BadCommand as bad:
             self._answer(tag, b"BAD", str(bad))
-        except (sqlite3.OperationalError, Failure) as error:
+        except sqlite3.OperationalError as error:
+            code = "OVERQUOTA" if error.sqlite_errorcode == sqlite3.SQLITE_FULL else "UNAVAILABLE"
+            self._answer(tag, b"NO", f"[{code}] {error}")
+        except (Failure, OSError) as error:
             self._answer(tag, b"NO", f"[UNAVAILABLE] {error}")
 
     def _answer(self, tag: bytes, word: bytes, text: str) -> None:

@@ -84,12 +84,16 @@ class Session:
             if self.selected:
                 self.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % max(1, self.selected.modseq))
 
+    def selection(self) -> Selected:
+        """Return the selected mailbox, for what is done only in the selected state."""
+        assert self.selected
+        return self.selected
+
     def writable(self) -> Selected:
         """Return the selected mailbox. Raises No if it was selected read-only."""
-        assert self.selected
-        if self.selected.read_only:
+        if self.selection().read_only:
             raise No("[READ-ONLY] The mailbox is selected read-only")
-        return self.selected
+        return self.selection()
 
     def highest(self) -> str:
         """Return the HIGHESTMODSEQ code if QRESYNC is enabled, else nothing (RFC 7162 section 3.2.7)."""

@@ -8,9 +8,10 @@ from .session import Session
 from .verbs import APPEND_MAX
 
 # To compute these, each message is read. They stay the same until HIGHESTMODSEQ changes, and are cached until then.
-COUNTS = (b"MESSAGES", b"UNSEEN", b"DELETED", b"SIZE")
+COUNTS = (b"MESSAGES", b"UNSEEN", b"DELETED", b"SIZE", b"DELETED-STORAGE")
 
 COUNT = "SELECT count(*) FROM message WHERE mailbox = ?"
+SIZE = "SELECT coalesce(sum(size), 0) FROM message JOIN content ON content.key = content WHERE mailbox = ?"
 
 # Each item as a query, whose parameter is the key of the mailbox.
 STATUS = {
@@ -20,7 +21,8 @@ STATUS = {
     b"UIDVALIDITY": "SELECT uidvalidity FROM mailbox WHERE key = ?",
     b"UNSEEN": f"{COUNT} AND {schema.UNSEEN}",
     b"DELETED": f"{COUNT} AND {schema.DELETED}",
-    b"SIZE": "SELECT coalesce(sum(size), 0) FROM message JOIN content ON content.key = content WHERE mailbox = ?",
+    b"SIZE": SIZE,
+    b"DELETED-STORAGE": f"{SIZE} AND {schema.DELETED}",  # RFC 9208 section 4.1.4
     b"HIGHESTMODSEQ": "SELECT modseq FROM mailbox WHERE key = ?",
     b"APPENDLIMIT": f"SELECT {APPEND_MAX} WHERE ? > 0",
     b"MAILBOXID": "SELECT id FROM mailbox WHERE key = ?",

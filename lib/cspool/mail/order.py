@@ -1,5 +1,6 @@
 """The keys by which SORT and THREAD compare messages (RFC 5256, RFC 5957), made once, when a message arrives."""
 
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ class Order(NamedTuple):
     display_to: str
     message_id: bytes
     references: bytes  # message ids, oldest first, separated by spaces
+    thread: bytes  # 16 octets, the same for all messages of a conversation; nothing for one without any message id
 
 
 def order(fields: dict[bytes, bytes], lists: envelope.Lists, label: str = "utf-8") -> Order:
@@ -41,6 +43,7 @@ def order(fields: dict[bytes, bytes], lists: envelope.Lists, label: str = "utf-8
     references = _MESSAGE_ID.findall(fields.get(b"references", b""))
     if not references:
         references = _MESSAGE_ID.findall(fields.get(b"in-reply-to", b""))[:1]
+    root = (references or own)[:1]
     if len(references) > REFERENCES_MAX:
         references = references[:1] + references[1 - REFERENCES_MAX :]
     return Order(
@@ -53,6 +56,7 @@ def order(fields: dict[bytes, bytes], lists: envelope.Lists, label: str = "utf-8
         _display(lists[b"to"], label),
         own[0] if own else b"",
         b" ".join(references),
+        hashlib.blake2b(root[0], digest_size=16).digest() if root else b"",
     )
 
 
