@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Home
+from cspool import keys
 from cspool.errors import TryAgain
-from cspool.imap import guesses
+from cspool.imap import guesses, passwords
 from imap import Mailboxes, mail
 from imapclient import IMAPClient
 from imapclient.exceptions import IMAPClientError, LoginError
@@ -237,6 +238,23 @@ def test_a_turn_that_others_take_is_not_awaited_for_ever(tmp_path, clock):
         guesses.take_turn(file, None, lambda: "login")
     file.write_bytes(os.urandom(1000) + b"\nlocal x\nlocal 99999999999999999999 1\n")  # is no reason to fail
     assert guesses.take_turn(file, None, lambda: "login") == "login"
+
+
+def test_the_slow_hash_is_computed_once_for_a_device(home, monkeypatch):
+    """What a process has learned, the next one knows; and it is worth nothing once the password has changed."""
+    path, failures = str(home.path / "imap.passwd"), str(home.path / "imap.failures")
+    recent = passwords.Recent()
+    login = passwords.Passwords(path, failures, None, recent).log_in(b"phone-secret")
+    assert b"phone-secret" not in login.record
+    recent.learn(login.record)
+    next_one = passwords.Passwords(path, failures, None, recent)
+    with monkeypatch.context() as patch:
+        patch.setattr(keys, "check_password", lambda *_: pytest.fail("computed again"))
+        assert next_one.log_in(b"phone-secret")[:2] == login[:2]
+    assert next_one.log_in(b"phone-secret ") is None
+    home.pipe("cspool-imapd --forget-password=phone")
+    monkeypatch.setattr(guesses, "time", Clock())
+    assert next_one.log_in(b"phone-secret") is None
 
 
 def test_a_session_has_three_tries(home, serve):

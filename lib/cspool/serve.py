@@ -147,7 +147,9 @@ class Processes(Server):
     """Serves each connection in a process of its own, forked with all that has been loaded.
 
     `serve` gets the connection, the address of its peer, and a function to call
-    when the client has logged in. `most` connections are served at a time. When
+    when the client has logged in, with octets (fewer than a page) that `learn`
+    then gets here, so that all processes that begin later have them. `most`
+    connections are served at a time. When
     there are so many, one that has not logged in gives way to a new one: the
     oldest of the network that has most of these. If all have logged in, others
     wait.
@@ -155,13 +157,15 @@ class Processes(Server):
 
     def __init__(
         self,
-        serve: Callable[[socket.socket, Address | None, Callable[[], None]], int | None],
+        serve: Callable[[socket.socket, Address | None, Callable[[bytes], None]], int | None],
         listener: socket.socket,
         most: int,
+        learn: Callable[[bytes], None],
     ) -> None:
         super().__init__(listener)
         self.serve = serve
         self.most = most
+        self.learn = learn
         self.children: dict[int, _Child] = {}  # the oldest first, by a pipe that says when it logs in, and ends with it
 
     def run(self) -> None:
@@ -171,12 +175,14 @@ class Processes(Server):
 
     def step(self) -> None:
         """Wait for something, and see to it: logins and ends first, then a connection."""
-        has_room = len(self.children) < self.most or self._gives_way()
-        ready = self._ready([*self.children, *([self.listener.fileno()] if has_room else [])])
+        ready = self._ready([*self.children, *([self.listener.fileno()] if self._has_room() else [])])
         for pipe in self.children.keys() & ready:
             self._hear(pipe)
-        if self.listener.fileno() in ready:
+        if self.listener.fileno() in ready and self._has_room():
             self._begin()
+
+    def _has_room(self) -> bool:
+        return len(self.children) < self.most or self._gives_way() is not None
 
     @staticmethod
     def _ready(fds: list[int], seconds: float | None = None) -> set[int]:
@@ -194,8 +200,11 @@ class Processes(Server):
 
     def _hear(self, pipe: int) -> None:
         child = self.children[pipe]
-        if os.read(pipe, 1):
+        said = os.read(pipe, select.PIPE_BUF)
+        if said:
             child.admitted = True
+            if said[1:]:
+                self.learn(said[1:])
         else:
             del self.children[pipe]
             os.close(pipe)
@@ -234,9 +243,9 @@ class Processes(Server):
             self.children[reader] = _Child(pid, network(address))
             return
 
-        def admit() -> None:
+        def admit(octets: bytes) -> None:
             with suppress(OSError):  # the server has ended
-                os.write(writer, b"+")
+                os.write(writer, b"+" + octets)
 
         for fd in (reader, *self.children, self.listener.fileno()):
             os.close(fd)

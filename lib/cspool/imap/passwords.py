@@ -1,6 +1,7 @@
 """The passwords of cspool-imapd, one for each device: the file `imap.passwd` of cspool-home(5)."""
 
 import fcntl
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -15,14 +16,46 @@ if TYPE_CHECKING:
     from ..listen import Address
 
 LINE = re.compile(r"(\S+) (\$argon2id\$\S+)\n")
+DIGEST = 32  # octets
 DEVICE = re.compile(r"[0-9A-Za-z._@+-]{1,64}")
 
 
 class Login(NamedTuple):
-    """What a client has logged in with."""
+    """What a client has logged in with. `record` is for Recent.learn."""
 
     device: str
     hashed: str
+    record: bytes = b""
+
+
+class Recent:
+    """Passwords that were right, so that the slow hash is computed once for all connections of a device.
+
+    They are only in memory, as hashes with a random key. A process that has
+    checked a password sends a record to the one from which others are forked.
+    """
+
+    def __init__(self) -> None:
+        self._key = os.urandom(32)
+        self._logins: dict[bytes, Login] = {}
+
+    def find(self, password: bytes) -> Login | None:
+        """Return the login with this password, which may be out of date, or None."""
+        return self._logins.get(self._digest(password))
+
+    def login(self, password: bytes, device: str, hashed: str) -> Login:
+        """Return the login of a device with this password, which is right."""
+        return Login(device, hashed, self._digest(password) + f"{device} {hashed}".encode())
+
+    def learn(self, record: bytes) -> None:
+        """Take the record of a login."""
+        device, _, hashed = record[DIGEST:].decode().partition(" ")
+        for digest in [known for known, login in self._logins.items() if login.device == device]:
+            del self._logins[digest]
+        self._logins[record[:DIGEST]] = Login(device, hashed)
+
+    def _digest(self, password: bytes) -> bytes:
+        return hashlib.blake2b(password, key=self._key, digest_size=DIGEST).digest()
 
 
 class Passwords:
@@ -31,10 +64,11 @@ class Passwords:
     `failures` is the file of guesses.py.
     """
 
-    def __init__(self, path: str, failures: str, peer: "Address | None" = None) -> None:
+    def __init__(self, path: str, failures: str, peer: "Address | None" = None, recent: Recent | None = None) -> None:
         self._path = path
         self._failures = failures
         self._peer = peer
+        self._recent = recent or Recent()
         self._version: tuple[int, ...] = ()
         self._hashes: dict[str, str] = {}
 
@@ -51,10 +85,13 @@ class Passwords:
         return take_turn(self._failures, self._peer, lambda: self._find(password))
 
     def _find(self, password: bytes) -> Login | None:
+        recent = self._recent.find(password)
+        if recent and self.allow(recent):
+            return recent
         self._read()
         for device, hashed in self._hashes.items():
             if keys.check_password(hashed, password):
-                return Login(device, hashed)
+                return self._recent.login(password, device, hashed)
         return None
 
     def allow(self, login: Login) -> bool:

@@ -17,7 +17,7 @@ from .pieces import Pieces
 from .selected import Selected
 
 IDS_MAX = 10_000  # message ids in one change; more become several changes, so that only one is in memory
-Admit = Callable[[], None]
+Admit = Callable[[bytes], None]
 
 
 class Listening(Protocol):
@@ -40,7 +40,7 @@ class Listening(Protocol):
 class Session:
     """One client of one database. `selected` is None outside the selected state.
 
-    `admit` is called when the client has logged in.
+    `admit` is called when the client has logged in, with the record of its login.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Session:
         self.authenticated, self.login = True, login
         self.connection.deadline = None
         if self.admit:
-            self.admit()
+            self.admit(login.record if login else b"")
 
     def check_login(self) -> None:
         """Raise Closed if the password with which the client has logged in is none any more."""
