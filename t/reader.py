@@ -163,6 +163,7 @@ def is_name(value: Any) -> bool:
     return (
         isinstance(value, str)
         and 1 <= len(value.encode()) <= 1000
+        and len(canonical(value).encode()) <= 1000
         and not {"", ".", ".."} & {*value.split("/")}
         and not any(unicodedata.category(c) == "Cc" for c in value)
     )
@@ -278,6 +279,7 @@ def split_ids(text: str) -> list[bytes]:
 
 
 def canonical(name: str) -> str:
+    name = unicodedata.ucd_3_2_0.normalize("NFC", name)
     level, slash, rest = name.partition("/")
     for known in ("INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash"):
         if re.fullmatch(f"(?ai:{known})", level):

@@ -214,6 +214,18 @@ def test_special_uses_are_the_same_in_any_case(boxes, client):
     assert client.ok('LIST "" a/%') == [rb'LIST (\HasNoChildren) "/" "a/sent"']
 
 
+def test_a_name_is_the_same_composed_or_not(client, boxes):
+    composed, decomposed = "Entw\u00fcrfe/\u00e9", "Entwu\u0308rfe/e\u0301"
+    client.ok("ENABLE UTF8=ACCEPT")
+    client.ok(f'CREATE "{decomposed}"')
+    assert client.no(f'CREATE "{composed}"').startswith(b"NO [ALREADYEXISTS]")
+    listed = {answer.split(b'"')[3].decode() for answer in client.ok('LIST "" "Entwu\u0308rfe*"')}
+    assert listed == {composed, "Entw\u00fcrfe"}
+    client.ok(f'SUBSCRIBE "{decomposed}"')
+    client.ok(f'RENAME "{composed}" "x\u0323\u0307"')
+    assert client.ok('SELECT "x\u0307\u0323"')
+
+
 def test_special_uses_are_subscribed_from_the_start(client):
     """Thunderbird shows only what is subscribed."""
     assert client.ok('LIST (SUBSCRIBED) "" Sent') == [rb'LIST (\HasNoChildren \Subscribed \Sent) "/" "Sent"']

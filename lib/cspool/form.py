@@ -128,17 +128,24 @@ def mailbox_name(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError
     name = canonical(value)
-    if _BAD_NAME.search(name) or len(name.encode("utf-8", "replace")) > NAME_MAX:
+    if _BAD_NAME.search(name) or any(len(one.encode("utf-8", "replace")) > NAME_MAX for one in (value, name)):
         raise DataError(f"not a mailbox name: {name[:80]!a}")
     return name
 
 
 def canonical(name: str) -> str:
-    """Return a mailbox name with its first level in the case of INBOX, or of the special-use name that it is.
+    """Return a mailbox name in NFC, with its first level in the case of INBOX, or of the special-use name that it is.
 
-    INBOX is one mailbox in any ASCII case (RFC 3501 section 5.1). "sent" beside "Sent" would be two, of which the
-    client writes to one and the user looks into the other.
+    One program composes its letters and another does not (RFC 9051 section 5.1).
+    The tables are those of Unicode 3.2, which each Python has: all machines
+    must come to the same name. INBOX is one mailbox in any ASCII case (RFC 3501
+    section 5.1). "sent" beside "Sent" would be two, of which the client writes
+    to one and the user looks into the other.
     """
+    if not name.isascii() and len(name) <= NAME_MAX:
+        import unicodedata
+
+        name = unicodedata.ucd_3_2_0.normalize("NFC", name)
     first, slash, rest = name.partition("/")
     return _FIRST_LEVELS.get(first.lower() if first.isascii() else first, first) + slash + rest
 

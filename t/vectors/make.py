@@ -137,6 +137,7 @@ def make_commands() -> None:
         "append": change(append(1), octets=b"x"),
         "append-two": change(append(2), append(1), octets=b"xyz"),
         "create-use": change(f'{{"do":"create","name":"Old","nonce":"{nonce}","use":"\\\\Archive \\\\Sent"}}'),
+        "create-decomposed": change(f'{{"do":"create","name":"Entwu\u0308rfe","nonce":"{nonce}"}}'),
         "expunge-none": change('{"do":"expunge","ids":""}'),
         "expunge-unknown": change(f'{{"do":"expunge","ids":"{nonce}"}}'),
         "rename-inbox": change(f'{{"do":"rename","mailbox":"{inbox}","name":"x"}}'),
@@ -291,6 +292,7 @@ def make_checkpoint() -> None:
         row = {"do": "append", "mailbox": work.hex(), "flags": [], "date": 1795507200, "size": len(MESSAGE)}
         change({**row, "nonce": "04" * 16}, {**row, "nonce": "05" * 16}, octets=MESSAGE * 2)
         change({"do": "subscribe", "name": "Work"})
+        change({"do": "subscribe", "name": "Entwu\u0308rfe"})
         change({"do": "trust", "key": stranger.public.sign.hex(), "comment": "relay"})
         change({"do": "distrust", "key": stranger.public.sign.hex()})
         write("checkpoint/log", log())
