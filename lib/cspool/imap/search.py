@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..database.schema import DELETED, UNSEEN
 from ..mail.casemap import searchable
 from .grammar import BadCommand, No, Parser, SequenceSet
 from .selected import Selected
@@ -77,7 +78,12 @@ COLUMNS = (
     " message.modseq, message.saved"
 )
 
-Key = Callable[[Candidate], bool]
+
+class Key(NamedTuple):
+    """A search key: a test, and a condition in SQL that is true of each message that passes it."""
+
+    test: Callable[[Candidate], bool]
+    condition: str = "TRUE"
 
 
 class Search:
@@ -122,17 +128,17 @@ class Search:
         if name == b"NOT":
             parser.space()
             key = self._key(parser, depth + 1)
-            return lambda one: not key(one)
+            return Key(lambda one: not key.test(one))
         if name == b"OR":
             parser.space()
             first = self._key(parser, depth + 1)
             parser.space()
             second = self._key(parser, depth + 1)
-            return lambda one: first(one) or second(one)
+            return Key(lambda one: first.test(one) or second.test(one))
         if name in FLAG_KEYS:
             return FLAG_KEYS[name]
         if name == b"SAVEDATESUPPORTED":  # RFC 8514 section 4.3
-            return lambda one: True
+            return Key(lambda one: True)
         parser.space()
         return self._with_argument(name, parser)
 
@@ -143,10 +149,10 @@ class Search:
             return _has(parser.flag().lower(), name == b"KEYWORD")
         if name in NUMBER_KEYS:
             number, measure = parser.number(), NUMBER_KEYS[name]
-            return lambda one: measure(one, number)
+            return Key(lambda one: measure(one, number))
         if name in DATE_KEYS:
             day, compare = parser.date(), DATE_KEYS[name]
-            return lambda one: compare(one, day)
+            return Key(lambda one: compare(one, day))
         if name in (b"FROM", b"TO", b"CC", b"BCC", b"SUBJECT"):
             return _in_field(name.decode().lower(), self._string(parser))
         if name == b"HEADER":
@@ -155,18 +161,18 @@ class Search:
             return _in_field(field, self._string(parser))
         if name == b"BODY":
             wanted = self._string(parser)
-            return lambda one: wanted in one.body()
+            return Key(lambda one: wanted in one.body())
         if name == b"TEXT":
             wanted = self._string(parser)
-            return lambda one: wanted in one.header() or wanted in one.body()
+            return Key(lambda one: wanted in one.header() or wanted in one.body())
         if name == b"MODSEQ":
             return self._modseq(parser)
         if name == b"EMAILID":  # RFC 8474 section 6
             email_id = parser.astring().decode("ascii", "replace").lower()
-            return lambda one: "m" + one.id.hex() == email_id
+            return Key(lambda one: "m" + one.id.hex() == email_id)
         if name == b"THREADID":
             thread_id = parser.astring().decode("ascii", "replace").lower()
-            return lambda one: "t" + one.thread().hex() == thread_id
+            return Key(lambda one: "t" + one.thread().hex() == thread_id)
         raise BadCommand("Unknown SEARCH key")
 
     def _modseq(self, parser: Parser) -> Key:
@@ -179,7 +185,7 @@ class Search:
             parser.atom()
             parser.space()
         modseq = parser.modseq()
-        return lambda one: one.modseq >= modseq
+        return Key(lambda one: one.modseq >= modseq)
 
     def _string(self, parser: Parser) -> str:
         try:
@@ -190,20 +196,22 @@ class Search:
     def _in_set(self, numbers: SequenceSet, by_uid: bool) -> Key:
         ranges = self.selected.ranges(numbers, by_uid, searching=True)
         if len(ranges) < 10:
-            return lambda one: any(first <= one.uid <= last for first, last in ranges)
+            condition = " OR ".join(f"message.uid BETWEEN {first} AND {last}" for first, last in ranges)
+            return Key(lambda one: any(first <= one.uid <= last for first, last in ranges), f"({condition or 'FALSE'})")
         uids = {uid for _, uid, _ in self.selected.rows(ranges, "NULL")}
-        return lambda one: one.uid in uids
+        return Key(lambda one: one.uid in uids)
 
     def run(self, key: Key) -> list[Hit]:
         """Return the messages that match, in order of their UIDs."""
         db, selected = self.session.db, self.selected
-        if key is _everything:  # the usual key of SORT and THREAD: needs no columns of content
+        if key.test is _everything:  # the usual key of SORT and THREAD: needs no columns of content
             return [Hit(*row) for row in selected.rows([(1, selected.known)], "message.modseq")]
-        rows = selected.rows([(1, selected.known)], COLUMNS, "JOIN content ON content.key = message.content")
+        content = "JOIN content ON content.key = message.content"
+        rows = selected.rows([(1, selected.known)], COLUMNS, content, key.condition)
         hits = []
         for row in rows:
             one = Candidate(db, selected, row)
-            if key(one):
+            if key.test(one):
                 hits.append(Hit(one.number, one.uid, one.modseq))
         return hits
 
@@ -211,17 +219,18 @@ class Search:
 def _all(keys: list[Key]) -> Key:
     if len(keys) == 1:
         return keys[0]
-    return lambda one: all(key(one) for key in keys)
+    conditions = {key.condition for key in keys} - {"TRUE"}
+    return Key(lambda one: all(key.test(one) for key in keys), " AND ".join(sorted(conditions)) or "TRUE")
 
 
 def _in_field(name: str, wanted: str) -> Key:
     """Return the key for a text in a header field; the empty text is in every such field, even an empty one."""
     field = re.compile(rf"\n{re.escape(name)}[ \t]*:([^\n]*)")
-    return lambda one: any(wanted in value for value in field.findall(one.header()))
+    return Key(lambda one: any(wanted in value for value in field.findall(one.header())))
 
 
-def _has(flag: str, wanted: bool = True) -> Key:
-    return lambda one: (flag in one.flags) == wanted
+def _has(flag: str, wanted: bool = True, condition: str = "TRUE") -> Key:
+    return Key(lambda one: (flag in one.flags) == wanted, condition)
 
 
 def _everything(one: Candidate) -> bool:
@@ -230,14 +239,16 @@ def _everything(one: Candidate) -> bool:
 
 # Keys without an argument.
 FLAG_KEYS: dict[bytes, Key] = {
-    b"ALL": _everything,
-    b"NEW": lambda one: one.recent and "\\seen" not in one.flags,
-    b"OLD": lambda one: not one.recent,
-    b"RECENT": lambda one: one.recent,
+    b"ALL": Key(_everything),
+    b"NEW": Key(lambda one: one.recent and "\\seen" not in one.flags, UNSEEN),
+    b"OLD": Key(lambda one: not one.recent),
+    b"RECENT": Key(lambda one: one.recent),
 }
 for _name in ("answered", "deleted", "draft", "flagged", "seen"):
     FLAG_KEYS[_name.upper().encode()] = _has(f"\\{_name}")
     FLAG_KEYS[b"UN" + _name.upper().encode()] = _has(f"\\{_name}", False)
+FLAG_KEYS[b"UNSEEN"] = _has("\\seen", False, UNSEEN)
+FLAG_KEYS[b"DELETED"] = _has("\\deleted", True, DELETED)
 
 NUMBER_KEYS: dict[bytes, Callable[[Candidate, int], bool]] = {
     b"LARGER": lambda one, size: one.size > size,
