@@ -44,7 +44,7 @@ def imap(octets):
     connection = Pipe(b"a SELECT INBOX\r\n" + octets + b"\r\n")
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         EMPTY.backup(db)
-        session = Session(db, connection, Passwords("/nonexistent", "/nonexistent"))
+        session = Session(lambda: db, connection, Passwords("/nonexistent", "/nonexistent"))
         session.authenticate()
         Server(session).run()
     check_syntax(b"".join(connection.told))

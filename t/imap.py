@@ -64,7 +64,7 @@ class Client:
     def serve(path, server, authenticated, timeout):
         with server, schema.opened(str(path)) as db:
             passwords = Passwords(f"{path}.passwd", f"{path}.failures")
-            session = Session(db, Connection(server.fileno(), server.fileno(), timeout), passwords)
+            session = Session(lambda: db, Connection(server.fileno(), server.fileno(), timeout), passwords)
             if authenticated:
                 session.authenticate()
             Server(session).run()

@@ -152,7 +152,7 @@ def test_any_input_is_answered_by_the_grammar(library, said, selected, rev2):
     connection = Pipe(octets)
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         library.backup(db)
-        session = Session(db, connection, Passwords("/nonexistent", "/nonexistent"))
+        session = Session(lambda: db, connection, Passwords("/nonexistent", "/nonexistent"))
         session.authenticate()
         Server(session).run()
     check_syntax(b"".join(connection.told))

@@ -18,6 +18,7 @@ from .selected import Selected
 
 IDS_MAX = 10_000  # message ids in one change; more become several changes, so that only one is in memory
 Admit = Callable[[bytes], None]
+OpenDb = Callable[[], sqlite3.Connection]
 
 
 class Listening(Protocol):
@@ -38,15 +39,19 @@ class Listening(Protocol):
 
 
 class Session:
-    """One client of one database. `selected` is None outside the selected state.
+    """One client of one database, `db`, which `open_db` opens once the client has logged in.
 
-    `admit` is called when the client has logged in, with the record of its login.
+    `selected` is None outside the selected state. `admit` is called when the
+    client has logged in, with the record of its login.
     """
 
+    db: sqlite3.Connection
+    pieces: Pieces
+
     def __init__(
-        self, db: sqlite3.Connection, connection: Connection, passwords: Passwords, admit: Admit | None = None
+        self, open_db: OpenDb, connection: Connection, passwords: Passwords, admit: Admit | None = None
     ) -> None:
-        self.db = db
+        self.open_db = open_db
         self.connection = connection
         self.passwords = passwords
         self.admit = admit
@@ -56,7 +61,6 @@ class Session:
         self.enabled: set[str] = set()  # extensions, by their names in grammar.py
         self.selected: Selected | None = None
         self.notify: Listening | None = None  # None until the client gives NOTIFY
-        self.pieces = Pieces(db)
         self.counts: dict[int, dict[bytes, int]] = {}  # by mailbox key, then STATUS item: the cache of status.py
         self.tag = b""  # of the command that is being done
         self.ended = False  # whether the session ends after this command
@@ -66,7 +70,9 @@ class Session:
         self.connection.write(b"* %b\r\n" % octets)
 
     def authenticate(self, login: Login | None = None) -> None:
-        """Treat the client as the user from here on. `login` is what it has logged in with."""
+        """Treat the client as the user from here on; `login` is what it has logged in with. Raises as `open_db`."""
+        self.db = self.open_db()
+        self.pieces = Pieces(self.db)
         self.authenticated, self.login = True, login
         self.connection.deadline = None
         if self.admit:
