@@ -168,7 +168,7 @@ def test_list_extended(client):
     ]
     client.ok("SUBSCRIBE a")
     assert client.ok('LIST (SUBSCRIBED RECURSIVEMATCH) "" a*') == [
-        rb'LIST (\HasChildren \Subscribed) "/" "a"',  # a/b speaks for itself
+        rb'LIST (\HasChildren \Subscribed) "/" "a" ("CHILDINFO" ("SUBSCRIBED"))',
         rb'LIST (\HasNoChildren \Subscribed) "/" "a/b"',
     ]
     assert client.ok('LIST (SUBSCRIBED RECURSIVEMATCH) "" %')[-1] == (
@@ -186,6 +186,35 @@ def test_list_extended(client):
     assert client.ok('LIST "" (INBOX) RETURN (STATUS (MESSAGES UIDNEXT))')[1] == (
         b'STATUS "INBOX" (MESSAGES 0 UIDNEXT 1)'
     )
+
+
+def test_what_stands_above_what_is_subscribed(client):
+    """Example 9 of RFC 5258 section 5."""
+    client.ok("UNSUBSCRIBE INBOX")
+    for name in ("foo2/bar1", "foo2/bar2", "baz2/bar2", "baz2/bar22", "baz2/bar222", "eps2/mamba", "qux2/bar2"):
+        client.ok(f"CREATE {name}")
+        client.ok(f"SUBSCRIBE {name}")
+    client.ok("SUBSCRIBE eps2")
+
+    def listed(pattern):
+        found = {}
+        for answer in client.ok(f'LIST (RECURSIVEMATCH SUBSCRIBED) "" {pattern}'):
+            found[answer.split(b'"')[3].decode()] = (b"\\Subscribed" in answer, b"CHILDINFO" in answer)
+        return found
+
+    assert listed("*2") == {
+        "foo2": (False, True),
+        "foo2/bar2": (True, False),
+        "baz2/bar2": (True, False),
+        "baz2/bar22": (True, False),
+        "baz2/bar222": (True, False),
+        "eps2": (True, True),
+        "qux2/bar2": (True, False),
+    }
+    assert listed("(foo2 foo2/*)") == {"foo2/bar1": (True, False), "foo2/bar2": (True, False)}
+    assert listed("eps2*") == {"eps2": (True, True), "eps2/mamba": (True, False)}
+    # Options in parentheses make it an extended LIST, in which the empty pattern names nothing.
+    assert client.ok('LIST () "" ""') == []
 
 
 def test_list_of_special_uses_below(client):

@@ -61,12 +61,13 @@ def parents(name: str) -> Iterator[str]:
 def list_answers(session: Session, parser: Parser) -> Iterator[ListAnswer]:
     """Yield an answer for each name that LIST shows. Raises BadCommand before the first."""
     parser.space()
+    extended = parser.peek() == b"("
     selection = _options(session, parser, {b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"})
     if b"RECURSIVEMATCH" in selection and not {b"SUBSCRIBED", b"SPECIAL-USE"} & selection.keys():
         raise BadCommand("RECURSIVEMATCH needs another option")
     reference = parser.mailbox()
     parser.space()
-    extended = bool(selection) or parser.peek() == b"("
+    extended |= parser.peek() == b"("
     patterns = parser.parenthesized(parser.list_mailbox) if parser.peek() == b"(" else [parser.list_mailbox()]
     returns: dict[bytes, list[bytes]] = {}
     if parser.at(b" RETURN "):
@@ -86,8 +87,8 @@ def list_answers(session: Session, parser: Parser) -> Iterator[ListAnswer]:
     above = {parent for name in recursive for parent in parents(name)}
     above_hidden = {parent for name in recursive if name not in shown_itself for parent in parents(name)}
     for name in matching:
-        # What is shown itself tells only of mailboxes below that are not.
-        children = name in (above_hidden if name in shown_itself else above)
+        # One that is not selected is shown only for what is below it and does not match (RFC 5258 section 3.3, 2B).
+        children = name in (above if name in shown_itself else above_hidden)
         if name not in shown_itself and not children:
             continue
         answer = mailboxes.answer(name, bool({b"SUBSCRIBED"} & (selection.keys() | returns.keys())))

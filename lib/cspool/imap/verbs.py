@@ -119,7 +119,7 @@ def id_(session: Session, parser: Parser) -> str:
     return "ID completed"
 
 
-@verb(ANY)
+@verb(LOGGED_IN)
 def compress(session: Session, parser: Parser) -> str:
     """Deflate both directions, after the tagged OK, which is sent here (RFC 4978)."""
     parser.space()
