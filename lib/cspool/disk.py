@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import sys
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -92,7 +93,7 @@ def write(fd: int, octets: bytes, path: str) -> None:
 def sync(fd: int, path: str) -> None:
     """Sync an open file to disk; an OSError names `path`."""
     try:
-        os.fdatasync(fd)
+        _sync(fd)
     except OSError as error:
         error.filename = path
         raise
@@ -113,9 +114,26 @@ def sync_file(path: str) -> None:
     """Sync a file to disk. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        os.fdatasync(fd)
+        _sync(fd)
     finally:
         os.close(fd)
+
+
+def _sync(fd: int) -> None:
+    if sys.platform == "darwin":
+        _full_sync(fd)
+    else:
+        getattr(os, "fdatasync", os.fsync)(fd)  # not all systems have the first
+
+
+def _full_sync(fd: int) -> None:
+    """Sync to the disk itself: on macOS, fsync(2) leaves the octets in the cache of the disk."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined]
+    except OSError:  # a file system that has no such thing; or the disk is broken, and then this fails too
+        os.fsync(fd)
 
 
 def sync_directory(directory: str) -> None:

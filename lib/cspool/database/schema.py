@@ -185,6 +185,7 @@ def open_database(path: str, create: bool = False) -> sqlite3.Connection:
         if version != (APPLICATION, VERSION):
             raise BadConfig(f"{path}: not a message database of this version")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA fullfsync = ON")  # macOS: as in disk.py
         db.execute("PRAGMA temp_store = MEMORY")
     except sqlite3.OperationalError as error:
         raise TryAgain(f"{path}: {error}") from None

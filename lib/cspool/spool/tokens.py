@@ -26,7 +26,7 @@ def add(path: str, spool: str, rights: str) -> str:
         # After a crash the last line may lack its end. It is not a token then.
         text = file.read()
         file.write(line if text.endswith(b"\n") or not text else b"\n" + line)
-        os.fsync(file.fileno())
+        disk.sync(file.fileno(), path)
     return token
 
 
