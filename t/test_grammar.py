@@ -65,7 +65,7 @@ LIST <list>|LSUB "" <name>|STATUS <name> (MESSAGES RECENT UIDNEXT UNSEEN DELETED
 APPEND <name> <flags> {6+}^A: b^^|<uid>REPLACE 1 <name> <flags> {6+}^A: b^^|APPEND <name> UTF8 (~{3+}^a@b)
 ENABLE QRESYNC UTF8=ACCEPT|ENABLE IMAP4rev2
 ESEARCH <in><return><charset><key>|NOTIFY SET <group>|NOTIFY SET STATUS <group> <group>|NOTIFY NONE
-GETQUOTA ""|GETQUOTAROOT <name>|STATUS <name> (DELETED DELETED-STORAGE)
+GETQUOTA "User quota"|GETQUOTAROOT <name>|STATUS <name> (DELETED DELETED-STORAGE)
 CLOSE|UNSELECT|CHECK|IDLE^DONE|ID ("name" NIL)|NAMESPACE|LOGOUT
 """
 FORMS = [form.replace(b"^", b"\r\n") for form in FORMS.strip().replace(b"\n", b"|").split(b"|")]

@@ -434,13 +434,13 @@ def test_a_conversation_has_one_thread_id(client, boxes):
 
 
 def test_quota(client, boxes):
-    root, quota = client.ok("GETQUOTAROOT inbox")
-    assert root == b'QUOTAROOT "INBOX" ""' or root == b'QUOTAROOT "inbox" ""'
-    used, limit = map(int, re.fullmatch(rb'QUOTA "" \(STORAGE (\d+) (\d+)\)', quota).groups())
+    root, quota = client.ok("GETQUOTAROOT INBOX")
+    assert root == b'QUOTAROOT "INBOX" "User quota"'
+    used, limit = map(int, re.fullmatch(rb'QUOTA "User quota" \(STORAGE (\d+) (\d+)\)', quota).groups())
     assert 0 < used < limit
-    assert client.ok('GETQUOTA ""')[0].startswith(b'QUOTA "" (STORAGE ')
+    assert client.ok('GETQUOTA "User quota"')[0].startswith(b'QUOTA "User quota" (STORAGE ')
+    assert client.ok("GETQUOTAROOT nowhere")[0] == b'QUOTAROOT "nowhere" "User quota"'
     assert client.no("GETQUOTA other").startswith(b"NO [NONEXISTENT]")
-    assert client.no("GETQUOTAROOT nowhere").startswith(b"NO [NONEXISTENT]")
     assert client.no("SETQUOTA x ()").startswith(b"BAD")
     boxes.append(mail())
     boxes.append(mail(body="x" * 1000))

@@ -1,4 +1,4 @@
-"""QUOTA: what the message database takes, and what the disk leaves for it (RFC 9208). There is one root, "" for all."""
+"""QUOTA: what the message database takes, and what the disk leaves for it (RFC 9208). There is one root for all."""
 
 import os
 
@@ -6,6 +6,7 @@ from .grammar import No, Parser
 from .session import Session
 from .verbs import LOGGED_IN, verb
 
+ROOT = b"User quota"  # as other servers name it
 UNIT = 1024  # octets, section 5.1
 
 
@@ -15,7 +16,7 @@ def getquota(session: Session, parser: Parser) -> str:
     parser.space()
     root = parser.astring()
     parser.end()
-    if root:
+    if root != ROOT:
         raise No("[NONEXISTENT] No such quota root")
     session.untagged(_quota(session))
     return "GETQUOTA completed"
@@ -23,12 +24,11 @@ def getquota(session: Session, parser: Parser) -> str:
 
 @verb(LOGGED_IN)
 def getquotaroot(session: Session, parser: Parser) -> str:
-    """Section 4.3."""
+    """Section 4.3. The mailbox need not be there."""
     parser.space()
     name = parser.mailbox()
     parser.end()
-    session.mailbox(name)  # refuse a name that no mailbox has
-    session.untagged(b'QUOTAROOT %b ""' % session.mailbox_name(name))
+    session.untagged(b'QUOTAROOT %b "%b"' % (session.mailbox_name(name), ROOT))
     session.untagged(_quota(session))
     return "GETQUOTAROOT completed"
 
@@ -39,4 +39,4 @@ def _quota(session: Session) -> bytes:
     used = sum(os.path.getsize(path + end) for end in ("", "-wal") if os.path.exists(path + end))
     disk = os.statvfs(os.path.dirname(path) or ".")
     free = disk.f_bavail * disk.f_frsize
-    return b'QUOTA "" (STORAGE %d %d)' % (used // UNIT, (used + free) // UNIT)
+    return b'QUOTA "%b" (STORAGE %d %d)' % (ROOT, used // UNIT, (used + free) // UNIT)
