@@ -221,3 +221,22 @@ def change(db: sqlite3.Connection, rows: list[Fields], octets: bytes = b"") -> N
     view.put_on(changes, octets)
     view.settle()
     outbox.add(db, rows, octets)
+
+
+def renumber(db: sqlite3.Connection, mailbox: int, ids: list[bytes]) -> None:
+    """Give messages new UIDs in the mailbox that they are in, by its key: nothing that the log knows of.
+
+    The caller holds a write transaction.
+    """
+    modseq: int = db.execute("SELECT modseq FROM cursor").fetchone()[0] + 1
+    arrivals = _Arrivals(db)
+    for message_id in ids:
+        (uid,) = db.execute("SELECT uid FROM message WHERE id = ?", (message_id,)).fetchone()
+        vanished.add(db, mailbox, modseq, uid)
+        row = (arrivals.uid(mailbox), modseq, arrivals.time, message_id)
+        db.execute("UPDATE message SET uid = ?, modseq = ?, saved = ? WHERE id = ?", row)
+    arrivals.save()
+    vanished.trim(db, mailbox)
+    if ids:
+        db.execute("UPDATE mailbox SET modseq = ? WHERE key = ?", (modseq, mailbox))
+        db.execute("UPDATE cursor SET modseq = ?", (modseq,))

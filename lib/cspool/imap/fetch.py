@@ -204,8 +204,12 @@ class Fetch:
 
     # Answering
 
-    def run(self, numbers: SequenceSet) -> None:
-        """Send the answers for the messages of a set. Raises BadCommand and No."""
+    def run(self, numbers: SequenceSet) -> bool:
+        """Send the answers for the messages of a set. Raises BadCommand and No.
+
+        Return whether all are there: of those that another session has
+        expunged, and the client has not been told so, only the UID is known.
+        """
         selected, write = self.selected, self.session.connection.write
         if CONDSTORE in self.session.enabled and b"FLAGS" in self.items:
             self.add(b"MODSEQ")
@@ -227,13 +231,20 @@ class Fetch:
             changed = [ITEMS[name](self) for name in names if name not in self.items]
         flags = self.column("message.flags") if seen else 0
         items = list(self.items.values())
-        columns = ", ".join(self.columns or ["NULL"])
+        known = selected.numbers(ranges)
+        if self.items.keys() == {b"UID"}:
+            for number in known:
+                write(b"* %d FETCH (UID %d)\r\n" % (number, selected.uids[number - 1]))
+            return True
+        columns, count = ", ".join(self.columns or ["NULL"]), 0
         for row in selected.rows(ranges, columns, " ".join(self.tables)):
             parts = [item(row) for item in items]
             if row[1] in seen:
                 parts += [item(row) for item in changed]
                 selected.told[row[1]] = row[flags]
             write(b"* %d FETCH (%b)\r\n" % (row[0], b" ".join(parts)))
+            count += 1
+        return count == len(known)
 
     def _tell_vanished(self, ranges: Ranges) -> None:
         """Send VANISHED (EARLIER) for the UIDs asked for that have been expunged since (RFC 7162 section 3.2.6)."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..command import Fields, copy_id
-from ..database import schema
+from ..database import schema, view
 from ..form import is_flag
 from .fetch import Fetch
 from .grammar import CONDSTORE, QRESYNC, No, Parser, SequenceSet
@@ -70,8 +70,8 @@ def fetch(session: Session, parser: Parser, by_uid: bool) -> str:
     command = Fetch(session, by_uid)
     command.parse(parser)
     parser.end()
-    command.run(numbers)
-    return "FETCH completed"
+    is_whole = command.run(numbers)
+    return "FETCH completed" if is_whole else "[EXPUNGEISSUED] FETCH completed but for messages that are no more"
 
 
 # STORE
@@ -224,12 +224,14 @@ def move(session: Session, parser: Parser, by_uid: bool) -> str:
     """Section 6.4.8. COPYUID is sent before the expunges (RFC 6851 section 4.3)."""
     numbers, mailbox_id = _set_and_target(session, parser)
     selected = session.writable()
-    if session.mailbox_id(selected.key) == mailbox_id:
-        return "MOVE completed: they are there"
     row = {"do": "move", "mailbox": mailbox_id.hex()}
     with schema.writing(session.db):
         messages = selected.ids(selected.ranges(numbers, by_uid))
-        session.change_messages([row], [message_id for _, message_id in messages])
+        ids = [message_id for _, message_id in messages]
+        if session.mailbox_id(selected.key) == mailbox_id:
+            view.renumber(session.db, selected.key, ids)  # they stay the same messages for the other machines
+        else:
+            session.change_messages([row], ids)
         code = _copyuid(session, mailbox_id, messages, lambda source: source)
     if code:
         session.untagged(f"OK {code}Moved".encode())

@@ -6,7 +6,7 @@ new message has none until EXISTS is sent.
 """
 
 import sqlite3
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -214,6 +214,11 @@ class Selected:
                 first, last = self.uids[first - 1], self.uids[min(last, highest) - 1]
             found.append((first, last))
         return merged(found)
+
+    def numbers(self, ranges: Ranges) -> list[int]:
+        """Return the sequence numbers of the messages in these UID ranges that the client knows."""
+        spans = [range(bisect_left(self.uids, first), bisect_right(self.uids, last)) for first, last in ranges]
+        return [index + 1 for span in spans for index in span]
 
     def rows(
         self, ranges: Iterable[tuple[int, int]], columns: str, tables: str = "", condition: str = "TRUE"
