@@ -4,6 +4,7 @@ import base64
 import re
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 from cspool.database import schema, vanished, view
@@ -1118,6 +1119,15 @@ def test_id_namespace_capability(client):
     assert client.ok("ID NIL")
     assert client.ok("NAMESPACE") == [b'NAMESPACE (("" "/")) NIL NIL']
     assert b"IMAP4rev1" in client.ok("CAPABILITY")[0]
+
+
+def test_the_manual_lists_all_extensions(client):
+    page = (Path(__file__).parent.parent / "man/cspool-imapd.8").read_text()
+    listed = set(re.findall(r"^\.It (\S+) Ta RFC", page, re.MULTILINE))
+    (answer,) = client.ok("CAPABILITY")
+    said = {word.decode() for word in answer.split()[1:]} - {"IMAP4rev1", "IMAP4rev2", "QUOTA=RES-STORAGE"}
+    said = {word.partition("=")[0] if word.startswith(("THREAD=", "APPENDLIMIT=")) else word for word in said}
+    assert listed == said
 
 
 def test_literals_are_asked_for_or_not(client):
