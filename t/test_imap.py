@@ -572,6 +572,22 @@ def test_binary(client, boxes):
 # STORE
 
 
+def test_only_what_was_sent_is_seen(client, clients, boxes):
+    """A part that cannot be decoded ends FETCH; with NOTIFY it is only left out."""
+    good = mail(content_type="text/plain", content_transfer_encoding="base64", body="YWJj")
+    bad = mail(content_type="text/plain", content_transfer_encoding="base64", body="!")
+    listener = clients("SELECT INBOX", "NOTIFY SET (selected (MessageNew (BINARY[1]) MessageExpunge))")
+    for octets in (good, bad, good):
+        boxes.append(octets)
+    client.ok("SELECT INBOX")
+    listener.ok("NOOP")
+    assert numbers(client.ok("SEARCH SEEN"), b"SEARCH") == [1, 3]
+    client.ok("STORE 1:3 -FLAGS (\\Seen)")
+    *sent, tagged = client("FETCH 1:3 BINARY[1]")
+    assert len(sent) == 1 and tagged.startswith(b"NO [PARSE]")
+    assert numbers(client.ok("SEARCH SEEN"), b"SEARCH") == [1]
+
+
 def test_store_forms(client, boxes):
     boxes.append(mail())
     client.ok("SELECT INBOX")

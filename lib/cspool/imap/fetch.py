@@ -7,6 +7,7 @@ message is parsed only for BODY, and for sections that name a part.
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -54,6 +55,7 @@ class Fetch:
         self.tables: list[str] = []  # joins that the columns need
         self.items: dict[bytes, Item] = {}  # by what tells items apart: each is sent once
         self.sets_seen = False
+        self.may_fail = False  # a part may be in an encoding that cannot be decoded
         self.changed_since: int | None = None  # MODSEQ
         self.vanished = False
         self.partial_range: PartialRange | None = None
@@ -107,6 +109,7 @@ class Fetch:
             if parser.at(name):
                 path = parser.binary_section()
                 self._binary(path, name == b"BINARY.SIZE[", None if b"SIZE" in name else parser.partial())
+                self.may_fail = True
                 self.sets_seen |= name == b"BINARY["
                 return
         name = parser.atom()
@@ -224,7 +227,7 @@ class Fetch:
             ranges = merged([(uid, uid) for uid in page(uids, self.partial_range)])
         seen = set()
         if self.sets_seen and not selected.read_only:
-            seen = self._set_seen(ranges)
+            seen = self._set_seen(self._before_failure(ranges) if self.may_fail else ranges)
             # Changed flags are sent with the items that Selected.flags_answer would send.
             names = [b"FLAGS"] + [b"UID"] * (QRESYNC in self.session.enabled)
             names += [b"MODSEQ"] * (CONDSTORE in self.session.enabled)
@@ -245,6 +248,17 @@ class Fetch:
             write(b"* %d FETCH (%b)\r\n" % (row[0], b" ".join(parts)))
             count += 1
         return count == len(known)
+
+    def _before_failure(self, ranges: Ranges) -> Ranges:
+        """Return the UIDs of the messages that can be sent, up to the first that cannot."""
+        items, sent = list(self.items.values()), []
+        rows = self.selected.rows(ranges, ", ".join(self.columns or ["NULL"]), " ".join(self.tables))
+        with suppress(No):
+            for row in rows:
+                for item in items:
+                    item(row)
+                sent.append((row[1], row[1]))
+        return merged(sent)
 
     def _tell_vanished(self, ranges: Ranges) -> None:
         """Send VANISHED (EARLIER) for the UIDs asked for that have been expunged since (RFC 7162 section 3.2.6)."""

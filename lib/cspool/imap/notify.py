@@ -133,9 +133,10 @@ class Notify:
             self.session.untagged(answer)
         if group.fetch:
             first = bisect_right(selected.uids, known)
-            new = [index + 1 for index in range(first, len(selected.uids)) if selected.uids[index] not in selected.own]
-            with suppress(No):  # a part that cannot be decoded; the client has the numbers
-                group.fetch.run([(number, number) for number in new])
+            for index in range(first, len(selected.uids)):
+                if selected.uids[index] not in selected.own:
+                    with suppress(No):  # a part that cannot be decoded; the client has the number
+                        group.fetch.run([(index + 1, index + 1)])
 
     def collect(self) -> None:
         """Note what has changed in other mailboxes, to be sent later."""

@@ -66,7 +66,9 @@ def esearch(session: Session, parser: Parser) -> str:
             wanted = query.keys(parser)
             parser.end()
             hits = query.run(wanted) if name else []
-            if hits or result.options == {b"SAVE"}:
+            if not hits and b"SAVE" in result.options:
+                selected.saved = []
+            if hits:
                 shown = session.mailbox_name(name).decode()
                 result.where = f" MAILBOX {shown} UIDVALIDITY {selected.mailbox('uidvalidity')}"
                 result.answer(hits, query.with_modseq)
