@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -195,20 +196,20 @@ def clock(monkeypatch):
 def test_delays_grow_and_end(tmp_path, clock):
     file, address = tmp_path / "failures", ipaddress.ip_address("192.0.2.1")
     waits = []
-    for _ in range(8):
+    for _ in range(7):
         clock.waited = []
-        assert guesses.take_turn(file, address, lambda: None) is None
+        assert guesses.take_turn(file, address, lambda: None, guesses.time.sleep) is None
         waits.append(sum(clock.waited))
-    assert waits == [0, 2, 4, 8, 16, 32, 32, 32]
+    assert waits == [0, 2, 4, 8, 16, 32, 32]
     clock.waited = []
     other = ipaddress.ip_address("192.0.2.2")
-    assert guesses.take_turn(file, other, lambda: "login") == "login"  # no other address waits
+    assert guesses.take_turn(file, other, lambda: "login", guesses.time.sleep) == "login"  # no other address waits
     assert clock.waited == []
-    clock.now += guesses.FORGET
-    assert guesses.take_turn(file, address, lambda: None) is None  # this one is forgotten
+    clock.now += guesses.COUNT_MAX * guesses.DECAY
+    assert guesses.take_turn(file, address, lambda: None, guesses.time.sleep) is None  # this one is forgotten
     assert clock.waited == []
     clock.now -= 1e9  # a clock that was wrong delays nobody for ever
-    assert guesses.take_turn(file, address, lambda: "login") == "login"
+    assert guesses.take_turn(file, address, lambda: "login", guesses.time.sleep) == "login"
     assert sum(clock.waited) <= 4
 
 
@@ -217,17 +218,17 @@ def test_a_network_of_ipv6_is_one_stranger(tmp_path, clock, monkeypatch):
     file, network = tmp_path / "failures", int(ipaddress.ip_address("2001:db8::"))
     for number in range(200):  # addresses of few networks, then of many
         step = 1 << (16 if number < 100 else 64)
-        guesses.take_turn(file, ipaddress.ip_address(network + number * step), lambda: None)
+        guesses.take_turn(file, ipaddress.ip_address(network + number * step), lambda: None, guesses.time.sleep)
     lines = file.read_text().splitlines()
     assert len(lines) == 20
     assert all(line.split()[0].endswith("::/64") for line in lines)
-    assert sum(clock.waited) > 90 * guesses.DELAY_MAX
+    assert sum(clock.waited) > 90 * 2**guesses.COUNT_MAX
 
 
 def test_a_turn_that_others_take_is_not_awaited_for_ever(tmp_path, clock):
     file = tmp_path / "failures"
     for _ in range(6):
-        guesses.take_turn(file, None, lambda: None)
+        guesses.take_turn(file, None, lambda: None, guesses.time.sleep)
 
     def sleep(seconds):  # another comes first
         clock.now += seconds
@@ -235,26 +236,26 @@ def test_a_turn_that_others_take_is_not_awaited_for_ever(tmp_path, clock):
 
     clock.sleep = sleep
     with pytest.raises(TryAgain, match="too many wrong passwords"):
-        guesses.take_turn(file, None, lambda: "login")
+        guesses.take_turn(file, None, lambda: "login", guesses.time.sleep)
     file.write_bytes(os.urandom(1000) + b"\nlocal x\nlocal 99999999999999999999 1\n")  # is no reason to fail
-    assert guesses.take_turn(file, None, lambda: "login") == "login"
+    assert guesses.take_turn(file, None, lambda: "login", guesses.time.sleep) == "login"
 
 
 def test_the_slow_hash_is_computed_once_for_a_device(home, monkeypatch):
     """What a process has learned, the next one knows; and it is worth nothing once the password has changed."""
     path, failures = str(home.path / "imap.passwd"), str(home.path / "imap.failures")
     recent = passwords.Recent()
-    login = passwords.Passwords(path, failures, None, recent).log_in(b"phone-secret")
+    login = passwords.Passwords(path, failures, None, recent).log_in(b"phone-secret", time.sleep)
     assert b"phone-secret" not in login.record
     recent.learn(login.record)
     next_one = passwords.Passwords(path, failures, None, recent)
     with monkeypatch.context() as patch:
         patch.setattr(keys, "check_password", lambda *_: pytest.fail("computed again"))
-        assert next_one.log_in(b"phone-secret")[:2] == login[:2]
-    assert next_one.log_in(b"phone-secret ") is None
+        assert next_one.log_in(b"phone-secret", time.sleep)[:2] == login[:2]
+    assert next_one.log_in(b"phone-secret ", time.sleep) is None
     home.pipe("cspool-imapd --forget-password=phone")
     monkeypatch.setattr(guesses, "time", Clock())
-    assert next_one.log_in(b"phone-secret") is None
+    assert next_one.log_in(b"phone-secret", time.sleep) is None
 
 
 def test_a_session_has_three_tries(home, serve):
@@ -375,3 +376,106 @@ def test_what_cannot_be_served_is_said_at_the_start(home, options, status, line)
         env=home.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, line in done.stderr, done.stderr.count("\n")) == (status, True, 1), done.stderr
+
+
+def test_nothing_is_read_once_a_device_is_forgotten(home, serve):
+    """Not by a command that has begun, nor in IDLE, nor by a session that is silent."""
+    service = serve()
+    boxes = Mailboxes(home.path / "mail.db")
+    boxes.append(mail("large", "x" * 4_000_000))
+    sessions = []
+    for begin in (
+        [b"x FETCH 1 (BODY.PEEK[HEADER.FIELDS ({7}\r\n"],
+        [b"x NOTIFY SET (SELECTED (MessageNew (BODY.PEEK[TEXT]) MessageExpunge))\r\n", b"y IDLE\r\n", b"D"],
+        [b"x UID FETCH 2 (BODY.PEEK[])\r\n"],
+        [b"x APPEND INBOX {20}\r\n"],
+        [],
+    ):
+        connection = service.plain()
+        stream = connection.makefile("rb")
+        for line in (b"a LOGIN alice phone-secret\r\n", b"b SELECT INBOX\r\n"):
+            connection.sendall(line)
+            while not stream.readline().startswith(line[:2]):
+                pass
+        for piece in begin:
+            connection.sendall(piece)
+            if not piece.startswith((b"x UID", b"D")):
+                stream.readline()
+        sessions.append((connection, stream))
+    home.pipe("cspool-imapd --forget-password=phone")
+    boxes.append(mail("later", "SECRET"))
+    ends = [b"subject)])\r\n", b"ONE\r\n", b"", b"Subject: x\r\n\r\nabcdef\r\n", b""]
+    for (connection, stream), end in zip(sessions, ends, strict=True):
+        with connection, stream, contextlib.suppress(OSError):
+            connection.sendall(end)
+            read = stream.read()
+            assert b"SECRET" not in read and b"Subject: one" not in read
+            assert b"x OK" not in read
+            assert len(read) < 4_000_000
+    (count,) = boxes.db.execute("SELECT count(*) FROM message").fetchone()
+    assert count == 3
+
+
+def test_no_more_are_served_than_may_be(home, serve):
+    service = serve("--connections=4")
+    silent = [service.plain() for _ in range(60)]
+    for connection in silent:
+        with contextlib.suppress(OSError):
+            connection.recv(1)
+    children = subprocess.run(
+        ["pgrep", "-P", str(service.process.pid)], capture_output=True, text=True, check=False
+    ).stdout.split()
+    assert len(children) <= 4
+    for connection in silent:
+        connection.close()
+
+
+def test_a_stranger_does_not_hear_of_our_files(home, serve, capfd):
+    service = serve()
+    (home.path / "imap.passwd").write_text("rubbish\n")
+    said = []
+    for _ in range(5):
+        with service.plain() as connection, connection.makefile("rb") as stream:
+            said.append(stream.read())
+    assert set(said) == {b"* BYE [UNAVAILABLE] The server cannot serve now\r\n"}
+    (home.path / "imap.passwd").unlink()
+    errors = service.stop()
+    assert errors.count("\n") == 1 and "imap.passwd:1: not a device and an argon2id hash" in errors
+    service.stop = lambda: ""
+
+
+def test_a_deflated_stream_ends_once(home, serve):
+    service = serve()
+    with service.plain() as connection, connection.makefile("rb") as stream:
+        connection.sendall(b"a LOGIN alice phone-secret\r\nb COMPRESS DEFLATE\r\n")
+        while not stream.readline().startswith(b"b OK"):
+            pass
+        deflater = zlib.compressobj(wbits=-15)
+        connection.sendall(deflater.compress(b"c NOOP\r\n") + deflater.flush(zlib.Z_FINISH))
+        assert b"BYE" in zlib.decompressobj(wbits=-15).decompress(stream.read())
+
+
+def test_the_end_waits_for_nobody(home, serve):
+    """Neither for one that has to wait after wrong passwords, nor for one that does not read."""
+    boxes = Mailboxes(home.path / "mail.db")
+    boxes.append(mail("large", "x" * 8_000_000))
+    service = serve()
+    guesser, reader = service.plain(), service.plain()
+    guesser.sendall(b"a LOGIN alice wrong\r\n" * 2)
+    reader.sendall(b"a LOGIN alice phone-secret\r\nb SELECT INBOX\r\nc FETCH 2 BODY.PEEK[]\r\n")
+    reader.recv(1)
+    while b"NO" not in guesser.recv(10_000):
+        pass
+    begun = time.monotonic()
+    service.stop()
+    assert time.monotonic() - begun < 8
+    guesser.close()
+    reader.close()
+
+
+def test_saved_results_of_esearch(home):
+    answers = home.pipe(
+        "printf 'a SELECT INBOX\\r\\nb SEARCH RETURN (SAVE) ALL\\r\\n"
+        "c ESEARCH IN (selected) RETURN (SAVE COUNT) SUBJECT none\\r\\nd FETCH $ (UID)\\r\\n' | cspool-imapd --preauth"
+    )
+    assert b"* 1 FETCH" not in answers and b"d OK" in answers

@@ -132,5 +132,4 @@ def test_passwords():
     hashed = keys.hash_password(b"secret")
     assert keys.check_password(hashed, b"secret")
     assert not keys.check_password(hashed, b"Secret")
-    with pytest.raises(BadConfig):
-        keys.check_password("nonsense", b"secret")
+    assert not keys.check_password("nonsense", b"secret")

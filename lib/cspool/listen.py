@@ -29,12 +29,18 @@ def systemd_listener() -> socket.socket | None:
 
 
 def listen(address: str) -> socket.socket:
-    """Return a socket that listens on host:port or [host]:port. Raises UsageError for a bad address, and TryAgain."""
-    host, _, port = address.rpartition(":")
+    """Return a socket that listens on host:port or [host]:port; without a host, on all addresses.
+
+    Raises UsageError for a bad address, and TryAgain.
+    """
+    host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
+    if colon and not host:
+        host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - that is what was asked for
     try:
         family, *_, name = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
-        return socket.create_server((str(name[0]), int(name[1])), family=family, backlog=128)
+        both = name[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server((str(name[0]), int(name[1])), family=family, backlog=128, dualstack_ipv6=both)
     except (ValueError, OverflowError, socket.gaierror):
         raise UsageError(f"--listen={address}: no such address") from None
     except OSError as error:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from . import tool
+from .errors import Failure
 from .listen import Address, network, peer
 
 PATIENCE = 10.0  # seconds for what is in progress when the server is told to end
@@ -136,6 +137,9 @@ class Threads(Server):
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
+ADMITTED, FAILED = b"+", b"!"  # what a child says first
+
+
 @dataclass
 class _Child:
     pid: int
@@ -166,7 +170,8 @@ class Processes(Server):
         self.serve = serve
         self.most = most
         self.learn = learn
-        self.children: dict[int, _Child] = {}  # the oldest first, by a pipe that says when it logs in, and ends with it
+        self.children: dict[int, _Child] = {}  # the oldest first, by a pipe on which it speaks, and which ends with it
+        self.line = ""  # the last that a child has reported
 
     def run(self) -> None:
         self.listener.setblocking(False)
@@ -182,7 +187,7 @@ class Processes(Server):
             self._begin()
 
     def _has_room(self) -> bool:
-        return len(self.children) < self.most or self._gives_way() is not None
+        return len(self.children) < self.most or any(not child.admitted for child in self.children.values())
 
     @staticmethod
     def _ready(fds: list[int], seconds: float | None = None) -> set[int]:
@@ -192,30 +197,39 @@ class Processes(Server):
             poll.register(fd, select.POLLIN)
         return {fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000)}
 
-    def _gives_way(self) -> _Child | None:
-        """Return the connection that is the first to give way, or None if all have logged in."""
-        waiting = [child for child in self.children.values() if not child.admitted]
-        counts = Counter(child.network for child in waiting)
-        return max(waiting, key=lambda child: counts[child.network], default=None)
+    def _end_one(self) -> None:
+        """End the connection that is the first to give way."""
+        waiting = [(pipe, child) for pipe, child in self.children.items() if not child.admitted]
+        counts = Counter(child.network for _, child in waiting)
+        pipe, child = max(waiting, key=lambda one: counts[one[1].network])
+        os.kill(child.pid, signal.SIGKILL)
+        self._forget(pipe)
 
     def _hear(self, pipe: int) -> None:
-        child = self.children[pipe]
         said = os.read(pipe, select.PIPE_BUF)
-        if said:
-            child.admitted = True
+        if said[:1] == FAILED:
+            line = said[1:].decode()
+            if line != self.line:  # a stranger could have it said for each connection
+                tool.say(line)
+            self.line = line
+        elif said:
+            self.children[pipe].admitted = True
             if said[1:]:
                 self.learn(said[1:])
         else:
-            del self.children[pipe]
-            os.close(pipe)
-            os.waitpid(child.pid, 0)
+            self._forget(pipe)
+
+    def _forget(self, pipe: int) -> None:
+        child = self.children.pop(pipe)
+        os.close(pipe)
+        os.waitpid(child.pid, 0)
 
     def _begin(self) -> None:
         connection = self.accept()
         if not connection:
             return
-        if len(self.children) >= self.most and (child := self._gives_way()):
-            os.kill(child.pid, signal.SIGKILL)
+        if len(self.children) >= self.most:
+            self._end_one()
         with connection:
             try:
                 address = peer(connection)
@@ -243,16 +257,23 @@ class Processes(Server):
             self.children[reader] = _Child(pid, network(address))
             return
 
-        def admit(octets: bytes) -> None:
+        def say(octets: bytes) -> None:
             with suppress(OSError):  # the server has ended
-                os.write(writer, b"+" + octets)
+                os.write(writer, octets)
+
+        def work() -> int | None:
+            try:
+                return self.serve(connection, address, lambda octets: say(ADMITTED + octets))
+            except Failure as failure:
+                say(FAILED + f"{tool.name()}: {failure}".encode(errors="replace")[:4000])
+                return failure.code
 
         for fd in (reader, *self.children, self.listener.fileno()):
             os.close(fd)
         for signum in SIGNALS:
             signal.signal(signum, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        tool.end(lambda: self.serve(connection, address, admit))
+        tool.end(work)
 
     def end(self, deadline: float) -> None:
         for child in self.children.values():

@@ -104,8 +104,10 @@ class Progress:
             self.begun = more
 
 
-def number(option: str, text: str | None) -> int | None:
+def number(option: str, text: str | None, least: int = 0) -> int | None:
     """Return the value of an option that takes a number, or None if it is not given. Raises UsageError."""
+    if text is not None and text.isascii() and text.isdigit() and int(text[:20]) < least:
+        raise UsageError(f"{option}={text}: at least {least}")
     if text is not None and not (text.isascii() and text.isdigit() and len(text) < 20):
         raise UsageError(f"{option}={text}: not a number")
     return None if text is None else int(text)

@@ -7,7 +7,8 @@ import os
 import select
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 LINE_MAX = 65536  # octets; RFC 7162 section 4 wants 8192, clients with long sets send more
 BUFFER = 1 << 16  # octets
-ENDS = "The server ends"
+LOOK = 1.0  # seconds
 PIPE = select.PIPE_BUF  # octets that a pipe takes without blocking once select says it is ready (POSIX)
 
 
@@ -27,7 +28,9 @@ class Connection:
     """A client on two file descriptors. Each read and each write may take `timeout` seconds.
 
     With a `deadline`, a time by the monotonic clock, no read and no write goes
-    on beyond it. Writes are collected until `flush`, or until they exceed BUFFER.
+    on beyond it. `check` is called whenever something is read or
+    sent, and each LOOK seconds while we wait; it may raise Closed. Writes are collected until
+    `flush`, or until they exceed BUFFER.
     """
 
     def __init__(self, read_fd: int, write_fd: int, timeout: float) -> None:
@@ -35,6 +38,7 @@ class Connection:
         self.write_fd = write_fd
         self.timeout = timeout
         self.deadline: float | None = None
+        self.check: Callable[[], None] | None = None
         self._ending = False
         self._waiting = False
         self._tls: Tls | None = None
@@ -58,9 +62,21 @@ class Connection:
 
     def end(self, *_: object) -> None:
         """End the connection, as a signal handler: what waits for the client raises Closed, now or the next time."""
-        self._ending = True
+        self._ending = not self._waiting
         if self._waiting:
-            raise Closed(ENDS)
+            self._waiting, self.timeout = False, LOOK  # for the last words
+            raise Closed("The server ends")
+
+    def close(self) -> None:
+        """Say that nothing follows, if there is TLS to say it (RFC 8446 section 6.1)."""
+        if self._tls:
+            with suppress(Closed):
+                self._send(self._tls.close())
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but not when the connection is to end. Raises Closed."""
+        with self._interruptible():
+            time.sleep(seconds)
 
     @property
     def compressed(self) -> bool:
@@ -81,6 +97,8 @@ class Connection:
         Raises Closed, also for a line longer than LINE_MAX: its end could
         announce a literal, which must not be read as commands.
         """
+        if self.check:
+            self.check()
         end = self._input.find(b"\n")
         while end < 0 and len(self._input) <= LINE_MAX:
             searched = len(self._input)
@@ -113,7 +131,7 @@ class Connection:
 
     def wait(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for input; return whether there is any. Its end counts as input."""
-        return bool(self._input) or self._rest() or self._is_readable(timeout)
+        return bool(self._input) or self._rest() or self._select([self.read_fd], [], timeout)
 
     def write(self, octets: bytes) -> None:
         """Send octets, at the next flush at the latest. Raises Closed."""
@@ -126,6 +144,8 @@ class Connection:
         """Send what has been written. Raises Closed if the client is gone, or reads nothing for `timeout` seconds."""
         if not self._output:
             return
+        if self.check:
+            self.check()
         octets = b"".join(self._output)
         self._output, self._size = [], 0
         if self._deflater:
@@ -135,7 +155,7 @@ class Connection:
     def _send(self, octets: bytes) -> None:
         view = memoryview(octets)
         while view:
-            if not select.select([], [self.write_fd], [], self._patience(self.timeout))[1]:
+            if not self._select([], [self.write_fd], self.timeout):
                 raise Closed("The client does not read the answers")
             try:
                 view = view[os.write(self.write_fd, view[:PIPE]) :]
@@ -144,7 +164,7 @@ class Connection:
 
     def _receive(self) -> bytes:
         """Return octets of the client as they are received. Raises Closed."""
-        if not self._is_readable(self.timeout):
+        if not self._select([self.read_fd], [], self.timeout):
             raise Closed("Idle for too long")
         try:
             octets = os.read(self.read_fd, BUFFER)
@@ -154,18 +174,32 @@ class Connection:
             raise Closed("End of input")
         return octets
 
-    def _is_readable(self, timeout: float) -> bool:
-        """Wait for octets of the client, up to `timeout` seconds; return whether there are any. Raises Closed."""
+    def _select(self, reads: list[int], writes: list[int], timeout: float) -> bool:
+        """Wait until a descriptor is ready, up to `timeout` seconds; return whether one is. Raises Closed."""
+        if writes and select.select([], writes, [], 0)[1]:
+            return True  # what is being sent goes on to its end
+        ends = time.monotonic() + timeout
+        while True:
+            if self.deadline is not None and time.monotonic() > self.deadline:
+                raise Closed("Too long without a login")
+            left = ends - time.monotonic()
+            with self._interruptible():
+                is_ready = any(select.select(reads, writes, [], max(0.0, min(left, LOOK))))
+            if self.check:
+                self.check()
+            if is_ready or left <= LOOK:
+                return is_ready
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let a signal end what the block waits for. Raises Closed."""
         self._waiting = True
         try:
             if self._ending:
-                raise Closed(ENDS)
-            return bool(select.select([self.read_fd], [], [], self._patience(timeout))[0])
+                self.end()
+            yield
         finally:
             self._waiting = False
-
-    def _patience(self, timeout: float) -> float:
-        return timeout if self.deadline is None else max(0.0, min(timeout, self.deadline - time.monotonic()))
 
     def _rest(self) -> bool:
         """Return whether octets that have been read are still to be inflated."""
@@ -188,6 +222,8 @@ class Connection:
                 octets = self._inflater.decompress(self._inflater.unconsumed_tail + octets, BUFFER)
             except zlib.error:
                 raise Closed("Not deflated") from None
+            if self._inflater.eof:  # what follows would only be collected
+                raise Closed("The deflated stream has ended")
         self._input += octets
 
     def _fill(self) -> None:

@@ -16,15 +16,17 @@ from ..errors import TryAgain
 if TYPE_CHECKING:
     from ..listen import Address
 
-DELAY_MAX = 32  # seconds; after the nth failure 2 to the nth
-FORGET = 3600  # seconds after the last failure
+COUNT_MAX = 5  # failures that count: after the nth there is a delay of 2 to the nth seconds
+DECAY = 60  # seconds without a failure in which one is forgotten
 NETWORKS_MAX = 1000  # in the file; the one whose last failure is oldest makes room
 PATIENCE = 60  # seconds that a login waits for its turn
 
 T = TypeVar("T")
 
 
-def take_turn(path: str, peer: "Address | None", check: Callable[[], T | None]) -> T | None:
+def take_turn(
+    path: str, peer: "Address | None", check: Callable[[], T | None], sleep: Callable[[float], None]
+) -> T | None:
     """Return what `check` returns, None for a wrong password, once the delay of the peer's network has passed.
 
     One password is checked at a time: a hash takes much memory. If the file
@@ -41,12 +43,13 @@ def take_turn(path: str, peer: "Address | None", check: Callable[[], T | None]) 
                 failures = _read(fd)
                 count, last = failures.get(stranger, (0, 0))
                 passed = time.time() - last  # less than 0 if the clock was wrong
-                wait = min(2**count, DELAY_MAX) - passed if count and passed >= 0 else 0.0
+                count = max(0, count - int(passed // DECAY))
+                wait = 2**count - passed if count and passed >= 0 else 0.0
                 if wait <= 0:
                     result = check()
                     failures.pop(stranger, None)  # what comes back is the newest
                     if result is None:
-                        failures[stranger] = (count + 1, int(time.time()))
+                        failures[stranger] = (min(count + 1, COUNT_MAX), int(time.time()))
                     if result is None or count:
                         _write(fd, failures)
                     return result
@@ -54,7 +57,7 @@ def take_turn(path: str, peer: "Address | None", check: Callable[[], T | None]) 
             return check()
         if time.monotonic() + wait > end:
             raise TryAgain("too many wrong passwords from this address: try again in a minute")
-        time.sleep(wait)
+        sleep(wait)
 
 
 @contextmanager
@@ -73,8 +76,8 @@ def _read(fd: int) -> dict[str, tuple[int, int]]:
     for line in os.pread(fd, 1 << 20, 0).decode("ascii", "replace").splitlines():
         words = line.split()
         if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
-            count, last = min(int(words[1][:9]), DELAY_MAX), int(words[2][:12])
-            if time.time() - last < FORGET:
+            count, last = min(int(words[1][:9]), COUNT_MAX), int(words[2][:12])
+            if time.time() - last < count * DECAY:
                 found[words[0]] = (count, last)
     return found
 

@@ -4,12 +4,12 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import disk, keys
-from ..errors import BadConfig, NoInput, UsageError
+from ..errors import BadConfig, NoInput, UsageError, reason
 from .guesses import take_turn
 
 if TYPE_CHECKING:
@@ -73,16 +73,16 @@ class Passwords:
         self._hashes: dict[str, str] = {}
 
     def are_set(self) -> bool:
-        """Return whether any device has a password. Raises BadConfig, OSError."""
+        """Return whether any device has a password. Raises BadConfig."""
         self._read()
         return bool(self._hashes)
 
-    def log_in(self, password: bytes) -> Login | None:
-        """Return the login with this password, or None if no device has it. It may take as take_turn() does.
+    def log_in(self, password: bytes, sleep: Callable[[float], None]) -> Login | None:
+        """Return the login with this password, or None if no device has it. It may sleep, as take_turn() does.
 
-        Raises BadConfig, OSError, TryAgain.
+        Raises BadConfig, TryAgain.
         """
-        return take_turn(self._failures, self._peer, lambda: self._find(password))
+        return take_turn(self._failures, self._peer, lambda: self._find(password), sleep)
 
     def _find(self, password: bytes) -> Login | None:
         recent = self._recent.find(password)
@@ -95,15 +95,18 @@ class Passwords:
         return None
 
     def allow(self, login: Login) -> bool:
-        """Return whether the device of a login still has the password that it had then. Raises BadConfig, OSError."""
+        """Return whether the device of a login still has the password that it had then. Raises BadConfig."""
         self._read()
         return self._hashes.get(login.device) == login.hashed
 
     def _read(self) -> None:
-        version = disk.version(self._path)
-        if version != self._version:
-            self._hashes = _read(self._path)
-            self._version = version
+        try:
+            version = disk.version(self._path)
+            if version != self._version:
+                self._hashes = _read(self._path)
+                self._version = version
+        except OSError as error:
+            raise BadConfig(f"{self._path}: {reason(error)}") from None
 
 
 def set_password(path: str, device: str, password: bytes) -> None:

@@ -23,7 +23,7 @@ class Server:
         self.bad = 0
 
     def run(self) -> None:
-        """Serve until the client logs out or is gone. Raises any error of ours, after a BYE."""
+        """Serve until the client logs out or is gone. Raises any error of ours, after a BYE unless it is a Failure."""
         try:
             self._greet()
             while not self.session.ended:
@@ -32,6 +32,8 @@ class Server:
             self.connection.flush()
         except Closed as closed:
             self._bye(str(closed))
+        except Failure:
+            raise
         except Exception:
             self._bye("Internal error")
             raise
@@ -53,7 +55,6 @@ class Server:
         if listens and not verbs.watch(self.session, expunges=False):
             raise Closed("Idle for too long")
         line = self.connection.read_line()
-        self.session.check_login()
         if not line:
             return  # some clients send an empty line now and then
         parser = Parser([line])
@@ -76,6 +77,8 @@ class Server:
             code = "OVERQUOTA" if error.sqlite_errorcode == sqlite3.SQLITE_FULL else "UNAVAILABLE"
             self._answer(tag, b"NO", f"[{code}] {error}")
         except (Failure, OSError) as error:
+            if not self.session.authenticated:
+                raise  # it is for who runs the server, and not for a stranger
             self._answer(tag, b"NO", f"[UNAVAILABLE] {error}")
 
     def _answer(self, tag: bytes, word: bytes, text: str) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ..command import Fields
 from ..database import schema, view
+from ..errors import Failure
 from ..form import SPECIAL_USES, canonical
 from ..mail import utf7
 from ..mail.envelope import string
@@ -75,13 +76,20 @@ class Session:
         self.pieces = Pieces(self.db)
         self.authenticated, self.login = True, login
         self.connection.deadline = None
+        self.connection.check = self._check_login if login else None
         if self.admit:
             self.admit(login.record if login else b"")
 
-    def check_login(self) -> None:
+    def _check_login(self) -> None:
         """Raise Closed if the password with which the client has logged in is none any more."""
-        if self.login and not self.passwords.allow(self.login):
-            raise Closed("[AUTHORIZATIONFAILED] The password of this device has been changed")
+        assert self.login
+        try:
+            allowed, text = self.passwords.allow(self.login), "AUTHORIZATIONFAILED] The password has been changed"
+        except Failure:
+            allowed, text = False, "UNAVAILABLE] The passwords cannot be read"
+        if not allowed:
+            self.connection.check = None  # so that this can be said
+            raise Closed(f"[{text}")
 
     def enable_condstore(self) -> None:
         """Enable CONDSTORE; the first time, say what the selected mailbox has got to (RFC 7162 section 3.1)."""

@@ -1,6 +1,7 @@
 """TLS from the first octet (RFC 8314), for octets that a Connection reads and writes."""
 
 import ssl
+from contextlib import suppress
 
 from ..errors import BadConfig, NoInput, reason
 
@@ -56,4 +57,10 @@ class Tls:
     def encode(self, octets: bytes) -> bytes:
         """Return what to send for these octets of text."""
         self._tls.write(octets)
+        return self._to_send.read()
+
+    def close(self) -> bytes:
+        """Return what to send at the end: a close_notify. Raises nothing: a connection that is broken has none."""
+        with suppress(OSError):
+            self._tls.unwrap()  # which then waits for that of the client
         return self._to_send.read()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .. import __version__
+from ..errors import TryAgain
 from .grammar import CONDSTORE, QRESYNC, REV2, UTF8, BadCommand, No, Parser
 from .session import Session
 
@@ -173,7 +174,10 @@ def authenticate(session: Session, parser: Parser) -> str:
 def _authenticate(session: Session, password: bytes) -> str:
     if not session.passwords.are_set():
         raise No("[PRIVACYREQUIRED] No password is set: cspool-imapd --set-password")
-    login = session.passwords.log_in(password)
+    try:
+        login = session.passwords.log_in(password, session.connection.sleep)
+    except TryAgain as error:
+        raise No(f"[UNAVAILABLE] {error}") from None
     if not login:
         session.failures += 1
         session.ended = session.failures >= FAILURES_MAX
@@ -242,7 +246,6 @@ def watch(session: Session, expunges: bool) -> bool:
         if now != version:
             version = now
             session.tell(expunges)
-        session.check_login()
         connection.flush()
         if connection.wait(POLL):
             return True
