@@ -46,7 +46,7 @@ fcntl.fcntl = full_sync
 EOF
 expect "it is taken away" 1 '' "*module 'os' has no attribute 'fdatasync'*" \
 	env PYTHONPATH="$PWD/bsd" python3 -c 'import os; os.fdatasync'
-for file in keygen append apply outbox sync compact fsck imapd; do
+for file in keygen append apply imapd; do
 	expect "$file.t" 0 '*' '*' env PYTHONPATH="$PWD/bsd" sh "$here/$file.t"
 	ok "all of it" sh -c "! grep '^not ok' out"
 done
