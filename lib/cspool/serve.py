@@ -137,7 +137,7 @@ class Threads(Server):
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-ADMITTED, FAILED = b"+", b"!"  # what a child says first
+ADMITTED, FAILED = b"+", b"!"  # how the lines of a child begin
 
 
 @dataclass
@@ -151,12 +151,11 @@ class Processes(Server):
     """Serves each connection in a process of its own, forked with all that has been loaded.
 
     `serve` gets the connection, the address of its peer, and a function to call
-    when the client has logged in, with octets (fewer than a page) that `learn`
-    then gets here, so that all processes that begin later have them. `most`
-    connections are served at a time. When
-    there are so many, one that has not logged in gives way to a new one: the
-    oldest of the network that has most of these. If all have logged in, others
-    wait.
+    when the client has logged in, with a line (of less than PIPE_BUF octets)
+    that `learn` then gets here, so that all processes that begin later have it.
+    `most` connections are served at a time. When there are so many, one that
+    has not logged in gives way to a new one: the oldest of the network that has
+    most of these. If all have logged in, others wait.
     """
 
     def __init__(
@@ -171,7 +170,7 @@ class Processes(Server):
         self.most = most
         self.learn = learn
         self.children: dict[int, _Child] = {}  # the oldest first, by a pipe on which it speaks, and which ends with it
-        self.line = ""  # the last that a child has reported
+        self.reported = b""  # the last line of a child that failed
 
     def run(self) -> None:
         self.listener.setblocking(False)
@@ -206,18 +205,17 @@ class Processes(Server):
         self._forget(pipe)
 
     def _hear(self, pipe: int) -> None:
-        said = os.read(pipe, select.PIPE_BUF)
-        if said[:1] == FAILED:
-            line = said[1:].decode()
-            if line != self.line:  # a stranger could have it said for each connection
-                tool.say(line)
-            self.line = line
-        elif said:
-            self.children[pipe].admitted = True
-            if said[1:]:
-                self.learn(said[1:])
-        else:
+        said = os.read(pipe, 2 * select.PIPE_BUF)
+        if not said:
             self._forget(pipe)
+        for line in said.splitlines():
+            if line[:1] == ADMITTED:
+                self.children[pipe].admitted = True
+                if line[1:]:
+                    self.learn(line[1:])
+            elif line != self.reported:  # a stranger could have it printed for each connection
+                tool.say(line[1:].decode(errors="replace"))
+                self.reported = line
 
     def _forget(self, pipe: int) -> None:
         child = self.children.pop(pipe)
@@ -257,15 +255,16 @@ class Processes(Server):
             self.children[reader] = _Child(pid, network(address))
             return
 
-        def say(octets: bytes) -> None:
+        def say(line: bytes) -> None:
             with suppress(OSError):  # the server has ended
-                os.write(writer, octets)
+                os.write(writer, line + b"\n")
 
         def work() -> int | None:
             try:
-                return self.serve(connection, address, lambda octets: say(ADMITTED + octets))
+                return self.serve(connection, address, lambda line: say(ADMITTED + line))
             except Failure as failure:
-                say(FAILED + f"{tool.name()}: {failure}".encode(errors="replace")[:4000])
+                line = tool.printable(f"{tool.name()}: {failure}").encode(errors="replace")
+                say(FAILED + line[: select.PIPE_BUF - 2])
                 return failure.code
 
         for fd in (reader, *self.children, self.listener.fileno()):

@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     from ..listen import Address
 
 LINE = re.compile(r"(\S+) (\$argon2id\$\S+)\n")
-DIGEST = 32  # octets
 DEVICE = re.compile(r"[0-9A-Za-z._@+-]{1,64}")
 
 
 class Login(NamedTuple):
-    """What a client has logged in with. `record` is for Recent.learn."""
+    """What a client has logged in with. `record` is a line for Recent.learn."""
 
     device: str
     hashed: str
@@ -37,7 +36,7 @@ class Recent:
 
     def __init__(self) -> None:
         self._key = os.urandom(32)
-        self._logins: dict[bytes, Login] = {}
+        self._logins: dict[str, Login] = {}
 
     def find(self, password: bytes) -> Login | None:
         """Return the login with this password, which may be out of date, or None."""
@@ -45,17 +44,17 @@ class Recent:
 
     def login(self, password: bytes, device: str, hashed: str) -> Login:
         """Return the login of a device with this password, which is right."""
-        return Login(device, hashed, self._digest(password) + f"{device} {hashed}".encode())
+        return Login(device, hashed, f"{self._digest(password)} {device} {hashed}".encode())
 
     def learn(self, record: bytes) -> None:
         """Take the record of a login."""
-        device, _, hashed = record[DIGEST:].decode().partition(" ")
-        for digest in [known for known, login in self._logins.items() if login.device == device]:
-            del self._logins[digest]
-        self._logins[record[:DIGEST]] = Login(device, hashed)
+        digest, device, hashed = record.decode().split(" ")
+        for old in [known for known, login in self._logins.items() if login.device == device]:
+            del self._logins[old]
+        self._logins[digest] = Login(device, hashed)
 
-    def _digest(self, password: bytes) -> bytes:
-        return hashlib.blake2b(password, key=self._key, digest_size=DIGEST).digest()
+    def _digest(self, password: bytes) -> str:
+        return hashlib.blake2b(password, key=self._key, digest_size=32).hexdigest()
 
 
 class Passwords:
