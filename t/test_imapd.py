@@ -20,6 +20,7 @@ from conftest import Home
 from cspool import keys
 from cspool.errors import TryAgain
 from cspool.imap import guesses, passwords
+from cspool.imap.connection import Closed, Connection
 from imap import Mailboxes, mail
 from imapclient import IMAPClient
 from imapclient.exceptions import IMAPClientError, LoginError
@@ -479,3 +480,21 @@ def test_saved_results_of_esearch(home):
         "c ESEARCH IN (selected) RETURN (SAVE COUNT) SUBJECT none\\r\\nd FETCH $ (UID)\\r\\n' | cspool-imapd --preauth"
     )
     assert b"* 1 FETCH" not in answers and b"d OK" in answers
+
+
+def test_what_the_check_stops_is_not_sent_later():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = Connection(ours.fileno(), ours.fileno(), 10)
+
+        def check():
+            connection.check = None
+            raise Closed("no")
+
+        connection.write(b"mail")
+        connection.check = check
+        with pytest.raises(Closed):
+            connection.flush()
+        connection.write(b"BYE")
+        connection.flush()
+        assert theirs.recv(100) == b"BYE"

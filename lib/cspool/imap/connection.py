@@ -144,10 +144,10 @@ class Connection:
         """Send what has been written. Raises Closed if the client is gone, or reads nothing for `timeout` seconds."""
         if not self._output:
             return
-        if self.check:
-            self.check()
         octets = b"".join(self._output)
         self._output, self._size = [], 0
+        if self.check:
+            self.check()  # what it does not let pass is not sent with the BYE either
         if self._deflater:
             octets = self._deflater.compress(octets) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
         self._send(self._within_tls(self._tls.encode, octets) if self._tls else octets)
