@@ -7,7 +7,7 @@
     spool/                      the operator's side: it has no key, and cannot open a record
     database/                   the user's machine: how the log becomes mailboxes
     imap/                       serving the database to mail clients
-    pipeline sync               running our own tools
+    pipeline sync hook          running our own tools, and a command of the user's
     listen serve                taking connections, and serving them
     archive/                    other people's formats
     export                      writing them

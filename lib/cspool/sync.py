@@ -12,6 +12,7 @@ from typing import TypeVar
 from . import disk, home, keys, pipeline, tool
 from .database import checkpoint, outbox, schema, seen
 from .errors import Failure, NoInput
+from .hook import Hook
 from .pipeline import Outcome, Pipe
 
 LOOK = 0.3  # seconds between two looks at the outbox and at the tools that run
@@ -35,9 +36,13 @@ class Sync:
     `patience` seconds there was no successful sync and no such report. The
     modification time of `lock_file` is that of the last such report. With
     `with_checkpoint`, the log is compacted when more than half of it is garbage.
+    While a spool is followed, `hook` looks whether mail has come.
     """
 
-    def __init__(self, quiet: bool, patience: float, with_checkpoint: bool, lock_file: str) -> None:
+    def __init__(
+        self, quiet: bool, patience: float, with_checkpoint: bool, lock_file: str, hook: Hook | None = None
+    ) -> None:
+        self.hook = hook
         self.quiet = quiet
         self.patience = patience
         self.with_checkpoint = with_checkpoint
@@ -199,6 +204,8 @@ class Sync:
                     time.sleep(LOOK)
                     for line in pull.reader_lines():
                         self.report([line], os.EX_DATAERR)
+                    if self.hook:
+                        self.hook.look()
                     code = sender.look()
                     if code not in MAY_PASS:
                         return code

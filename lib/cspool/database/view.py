@@ -171,6 +171,25 @@ def mailboxes(db: sqlite3.Connection) -> list[Mailbox]:
     return [Mailbox(*row) for row in db.execute(query)]
 
 
+def come_since(db: sqlite3.Connection, number: int) -> list[Fields]:
+    """Return what has come behind record `number` and is not seen, for each mailbox that has some of it.
+
+    That is the name ("mailbox"), and the numbers of messages: these ("new"),
+    all that are not seen ("unseen"), and all ("messages").
+    """
+    query = (
+        "SELECT mailbox.key, name, count(*) FROM content JOIN message ON content = content.key"
+        " JOIN mailbox ON mailbox.key = mailbox"
+        f" WHERE number > ? AND {schema.UNSEEN} GROUP BY mailbox.key ORDER BY name != 'INBOX', name"
+    )
+    counts = f"SELECT coalesce(sum({schema.UNSEEN}), 0), count(*) FROM message WHERE mailbox = ?"
+    found = []
+    for key, name, new in db.execute(query, (number,)).fetchall():
+        unseen, messages = db.execute(counts, (key,)).fetchone()
+        found.append({"mailbox": name, "new": new, "unseen": unseen, "messages": messages})
+    return found
+
+
 def names(db: sqlite3.Connection) -> list[str]:
     """Return the names of all mailboxes."""
     return [name for (name,) in db.execute("SELECT name FROM mailbox WHERE name NOTNULL")]
