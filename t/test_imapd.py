@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -359,6 +360,19 @@ def test_a_large_append_takes_few_times_its_size(home):
     assert peak - before < 3 * len(octets)
 
 
+def test_what_is_announced_takes_no_memory():
+    """A literal costs what has come of it."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            theirs.sendall(b"abc")
+        tracemalloc.start()
+        with pytest.raises(Closed, match="End of input"):
+            Connection(ours.fileno(), ours.fileno(), 10).read(40_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     ("options", "status", "line"),
     [
@@ -417,16 +431,36 @@ def test_nothing_is_read_once_a_device_is_forgotten(home, serve):
     assert count == 3
 
 
+def children(service):
+    found = subprocess.run(["pgrep", "-P", str(service.process.pid)], capture_output=True, text=True, check=False)
+    return found.stdout.split()
+
+
+def test_who_does_not_read_is_gone_as_soon(home, serve):
+    """The last words wait for nobody, neither in TLS nor without."""
+    boxes = Mailboxes(home.path / "mail.db")
+    boxes.append(mail("large", "x" * 8_000_000))
+    service = serve()
+    with service.plain() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # else all of it fits on the way
+        reader.sendall(b"a LOGIN alice phone-secret\r\nb SELECT INBOX\r\nc FETCH 2 BODY.PEEK[]\r\n")
+        while b"c OK" not in (octets := reader.recv(1000)) and b"xxxx" not in octets:
+            pass
+        assert children(service)
+        home.pipe("cspool-imapd --forget-password=phone")
+        end = time.monotonic() + 20
+        while children(service):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
 def test_no_more_are_served_than_may_be(home, serve):
     service = serve("--connections=4")
     silent = [service.plain() for _ in range(60)]
     for connection in silent:
         with contextlib.suppress(OSError):
             connection.recv(1)
-    children = subprocess.run(
-        ["pgrep", "-P", str(service.process.pid)], capture_output=True, text=True, check=False
-    ).stdout.split()
-    assert len(children) <= 4
+    assert len(children(service)) <= 4
     for connection in silent:
         connection.close()
 

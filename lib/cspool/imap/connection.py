@@ -28,8 +28,8 @@ class Connection:
     """A client on two file descriptors. Each read and each write may take `timeout` seconds.
 
     With a `deadline`, a time by the monotonic clock, no read and no write goes
-    on beyond it. `check` is called whenever something is read or
-    sent, and each LOOK seconds while we wait; it may raise Closed. Writes are collected until
+    on beyond it. `check` is called whenever something is read or sent, and each
+    LOOK seconds while we wait; it may raise Closed. Writes are collected until
     `flush`, or until they exceed BUFFER.
     """
 
@@ -64,11 +64,16 @@ class Connection:
         """End the connection, as a signal handler: what waits for the client raises Closed, now or the next time."""
         self._ending = not self._waiting
         if self._waiting:
-            self._waiting, self.timeout = False, LOOK  # for the last words
+            self._waiting = False
             raise Closed("The server ends")
+
+    def hurry(self) -> None:
+        """Wait no longer than LOOK seconds for the client from here on: only last words follow."""
+        self.timeout = min(self.timeout, LOOK)
 
     def close(self) -> None:
         """Say that nothing follows, if there is TLS to say it (RFC 8446 section 6.1)."""
+        self.hurry()
         if self._tls:
             with suppress(Closed):
                 self._send(self._tls.close())
@@ -114,14 +119,14 @@ class Connection:
         if length <= len(self._input):
             octets, self._input = self._input[:length], self._input[length:]
             return octets
-        # Room for all of it: to add to one string again and again would be quadratic, and many pieces leave holes.
-        found, filled = bytearray(length), 0
-        while filled < length:
+        # It grows in place: to add to one string again and again would be quadratic, and many pieces leave holes.
+        found = bytearray()
+        while len(found) < length:
             if not self._input:
                 self._fill()
-            piece = self._input[: length - filled]
-            found[filled : filled + len(piece)] = piece
-            self._input, filled = self._input[len(piece) :], filled + len(piece)
+            missing = length - len(found)
+            found += self._input[:missing]
+            self._input = self._input[missing:]
         return bytes(found)
 
     def skip(self, length: int) -> None:

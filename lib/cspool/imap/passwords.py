@@ -15,7 +15,7 @@ from .guesses import take_turn
 if TYPE_CHECKING:
     from ..listen import Address
 
-LINE = re.compile(r"(\S+) (\$argon2id\$\S+)\n")
+LINE = re.compile(r"(\S+) (\$argon2id\$\S+)\n?")
 DEVICE = re.compile(r"[0-9A-Za-z._@+-]{1,64}")
 
 

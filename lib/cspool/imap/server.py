@@ -43,6 +43,7 @@ class Server:
         self.session.untagged(f"{word} [CAPABILITY {verbs.capabilities(self.session)}] cspool ready".encode())
 
     def _bye(self, text: str) -> None:
+        self.connection.hurry()
         try:
             self.session.untagged(f"BYE {text}".encode())
             self.connection.flush()
