@@ -103,6 +103,15 @@ class Search:
             raise No("[BADCHARSET (US-ASCII UTF-8)] Unknown charset")
         self.ascii_only = name == "US-ASCII"
 
+    def program(self, parser: Parser) -> Key:
+        """Read a charset, if one is given, and all keys, to the end of the command. Raises as these."""
+        if parser.at(b"CHARSET "):
+            self.charset(parser)
+            parser.space()
+        key = self.keys(parser)
+        parser.end()
+        return key
+
     def keys(self, parser: Parser) -> Key:
         """Read all keys; return the predicate that all of them make. Raises BadCommand."""
         return _all(self._keys(parser, 1))

@@ -24,11 +24,7 @@ def search(session: Session, parser: Parser, by_uid: bool) -> str:
     with _Result(session, by_uid, "SEARCH") as result:
         if parser.at(b"RETURN "):
             result.parse(parser)
-        if parser.at(b"CHARSET "):
-            query.charset(parser)
-            parser.space()
-        key = query.keys(parser)
-        parser.end()
+        key = query.program(parser)
         result.answer(query.run(key), query.with_modseq)
     return "SEARCH completed"
 
@@ -60,11 +56,7 @@ def esearch(session: Session, parser: Parser) -> str:
             if not selected or selected.key != key:
                 selected = Selected(session.db, session.enabled, key, read_only=True)
             query = Search(session, selected, alone)
-            if parser.at(b"CHARSET "):
-                query.charset(parser)
-                parser.space()
-            wanted = query.keys(parser)
-            parser.end()
+            wanted = query.program(parser)
             hits = query.run(wanted) if name else []
             if not hits and b"SAVE" in result.options:
                 selected.saved = []
