@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from . import tool
 from .database import schema, seen, view
-from .errors import Failure
+from .errors import Failure, reason
 
 
 class Hook:
@@ -19,7 +19,7 @@ class Hook:
     def __init__(self, command: str, database: str) -> None:
         self.command = command
         self.database = database
-        self.number = self._look(None)  # of the last record looked at; None until there are any
+        self.number = self._look(None)  # of the last record looked at; None before the first sync
         self.process: subprocess.Popen[bytes] | None = None
 
     def look(self) -> None:
@@ -40,18 +40,22 @@ class Hook:
         What the first sync of a machine brings is not new.
         """
         with suppress(Failure), schema.opened(self.database) as db, schema.reading(db):
-            number = seen.cursor(db).number
-            if since is not None and number > since:
+            cursor = seen.cursor(db)
+            if since is not None and cursor.number > since:
                 self._run([json.dumps(row, ensure_ascii=False) for row in view.come_since(db, since)])
-            return number or None
+            return cursor.number if cursor.spool else None
         return since
 
     def _run(self, lines: list[str]) -> None:
+        """Begin to run the command. If it cannot be run, as on a full disk, that is said, and mail goes on to come."""
         if lines:
-            with tempfile.TemporaryFile() as file:  # for a command need not read
-                file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
-                file.seek(0)
-                self.process = subprocess.Popen(["/bin/sh", "-c", self.command], stdin=file)
+            try:
+                with tempfile.TemporaryFile() as file:  # for a command need not read
+                    file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+                    file.seek(0)
+                    self.process = subprocess.Popen(["/bin/sh", "-c", self.command], stdin=file)
+            except OSError as error:
+                tool.say(f"{tool.name()}: --exec: {reason(error)}")
 
     def _end(self) -> None:
         """Report how the command has ended, if that was not well."""
