@@ -137,6 +137,11 @@ def test_two_dashes_end_the_options(tool, words, expected):
             "usage: cspool-fsck [--repair] [--quiet] SPOOL or cspool-fsck --shared DIR1 DIR2",
         ),
         ("mkspool", ["--"], "usage: cspool-mkspool SPOOL"),
+        (
+            "sync",
+            ["--exec"],
+            "usage: cspool-sync [--quiet] [--patient=HOURS] [--follow] [--checkpoint] [--exec=COMMAND]",
+        ),
         ("keygen", ["--comment", "--", "--passphrase"], "usage: cspool-keygen [--passphrase] [--comment=TEXT] KEY"),
     ],
 )

@@ -48,8 +48,11 @@ def _unknown_option(doc: str, words: list[str]) -> str | None:
 
 
 def _synopsis(doc: str) -> str:
-    lines = [line.strip() for line in _usage(doc).splitlines()]
-    return " or ".join(line for line in lines if "--help" not in line)
+    """Return the forms of the usage in one line, without that of --help. A long form goes on in the next line."""
+    usage = _usage(doc)
+    name = usage.split()[0]
+    forms = [" ".join([name, *form.split()]) for form in usage.split(f"{name} ") if form.strip()]
+    return " or ".join(form for form in forms if "--help" not in form)
 
 
 def _usage(doc: str) -> str:
