@@ -20,6 +20,10 @@ printf 'Subject: four\n\n1\n' | deliver
 expect "a command that fails is said, and the sync has been well" 0 '' 'cspool-sync: --exec: the command ended with status 3' \
 	on laptop cspool-sync --exec='exit 3'
 
+printf 'Subject: killed\n\n1\n' | deliver
+expect "so is one that is killed" 0 '' 'cspool-sync: --exec: the command ended with signal 9' \
+	on laptop cspool-sync --exec='kill -9 $$'
+
 # What is done elsewhere is no news: seen, moved, sent.
 on desktop cspool-sync
 on desktop imap 'a SELECT INBOX' 'b MOVE 1 Archive' 'c APPEND Sent (\Seen) {14+}

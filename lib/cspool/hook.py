@@ -60,5 +60,9 @@ class Hook:
     def _end(self) -> None:
         """Report how the command has ended, if that was not well."""
         if self.process and self.process.returncode:
-            tool.say(f"{tool.name()}: --exec: the command ended with status {self.process.returncode}")
+            code = self.process.returncode
+            tool.say(
+                f"{tool.name()}: --exec: the command ended with "
+                + (f"status {code}" if code > 0 else f"signal {-code}")
+            )
         self.process = None
