@@ -23,8 +23,7 @@ from imap import Client, mail
 from log import ALICE, HOST, Log
 
 FLAGS = ("\\Seen", "\\Deleted", "\\Flagged", "key")
-NOTIFY = "NOTIFY SET (selected-delayed (MessageNew MessageExpunge FlagChange)) (personal (MessageNew MessageExpunge))"
-MODES = ([], ["ENABLE CONDSTORE"], ["ENABLE QRESYNC"], ["ENABLE IMAP4rev2"], [NOTIFY])
+MODES = ([], ["ENABLE CONDSTORE"], ["ENABLE QRESYNC"], ["ENABLE IMAP4rev2"])
 
 
 class Mailbox:
