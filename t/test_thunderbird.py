@@ -239,4 +239,5 @@ def test_a_day_with_thunderbird(thunderbird, boxes, other, tmp_path):
     until(lambda: thunderbird.subjects("INBOX"), ["message 1", "message 2", "message 5"])
     other.ok("SELECT INBOX")
     other.ok("STORE 1 +FLAGS (\\Flagged)")
-    until(lambda: thunderbird.run('return message("INBOX", "message 1").isFlagged'), True)
+    flagged = 'folder("INBOX").updateFolder(null); return message("INBOX", "message 1").isFlagged;'
+    until(lambda: thunderbird.run(flagged), True)
