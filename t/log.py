@@ -147,6 +147,11 @@ class Device:
     def subscribed(self, column="view"):
         return {name for (name,) in self.db.execute(f"SELECT name FROM subscription WHERE {column}")}
 
+    def metadata(self, column="view"):
+        """Return the values of entries, by the id of their mailbox (None: the server) and their name."""
+        query = f"SELECT id, entry, {column} FROM metadata LEFT JOIN mailbox ON mailbox.key = mailbox"
+        return {(one, entry): value for one, entry, value in self.db.execute(f"{query} WHERE {column} NOTNULL")}
+
     def seen_by_imap(self):
         """Return mailbox, UID, flags and MODSEQ of each message, by id, as a client sees them."""
         rows = self.db.execute("SELECT id, mailbox, uid, flags, modseq FROM message WHERE mailbox IS NOT NULL")

@@ -190,6 +190,8 @@ TYPES: dict[str, Callable[[Any], bool]] = {
     "name": is_name,
     "comment": lambda value: isinstance(value, str) and len(value) <= 1000,
     "use": is_use,
+    "entry": lambda value: matches(r"/(private|shared)(/[ -$&-)+-.0-@\[-~]+)+")(value) and len(value) <= 1000,
+    "value": lambda value: matches("([0-9a-f]{2})*")(value) and len(value) <= 131072,
 }
 COMMANDS = {
     "deliver": "date sealed? mailbox? flags?",
@@ -209,6 +211,7 @@ CHANGES = {
     "delete": "mailbox ids",
     "subscribe": "name",
     "unsubscribe": "name",
+    "set-metadata": "mailbox? entry value?",
     "trust": "key comment",
     "distrust": "key",
     "user-key": "sign box",
@@ -325,6 +328,7 @@ class Fold:
     devices: dict[bytes, tuple[int, str]] = field(default_factory=dict)
     mailboxes: dict[bytes, Mailbox] = field(default_factory=lambda: {INBOX: Mailbox("INBOX")})
     subscribed: set[str] = field(default_factory=lambda: {"INBOX"})
+    metadata: dict[tuple[bytes, str], str] = field(default_factory=dict)
     gone: dict[bytes, int] = field(default_factory=dict)
     aside: dict[int, str] = field(default_factory=dict)
     messages: dict[bytes, Message] = field(default_factory=dict)
@@ -339,6 +343,8 @@ class Fold:
         for id, m in sorted(self.mailboxes.items()):
             rows.append(["mailbox", id.hex(), m.name, m.use, m.other.hex() if m.other is not None else None])
         rows += [["subscribed", name] for name in sorted(self.subscribed)]
+        for (id, entry), hexed in sorted(self.metadata.items()):
+            rows.append(["metadata", id.hex() or None, entry, hexed])
         rows += [["gone", id.hex(), number] for id, number in sorted(self.gone.items())]
         rows += [["aside", number] for number in sorted(self.aside)]
         for number, place, id in sorted((m.number, m.place, id) for id, m in self.messages.items()):
@@ -370,6 +376,8 @@ class Fold:
                         fold.mailboxes[un(first)] = Mailbox(name, use, None if other is None else un(other))
                     case "subscribed", []:
                         fold.subscribed.add(first)
+                    case "metadata", [entry, hexed]:
+                        fold.metadata[b"" if first is None else un(first), entry] = hexed
                     case "gone", [number]:
                         fold.gone[un(first)] = number
                     case "aside", []:
@@ -412,6 +420,9 @@ class Fold:
         for message in self.messages.values():
             if message.mailbox == source:
                 message.mailbox = target
+
+    def clear(self, mailbox: bytes) -> None:
+        self.metadata = {key: one for key, one in self.metadata.items() if key[0] != mailbox}
 
     def lose(self, first: int, last: int) -> None:
         """The spool has lost these records."""
@@ -480,16 +491,22 @@ class Fold:
                 self.mailboxes[box].name, self.mailboxes[box].other = name if other is None else None, other
                 if other is not None:
                     self.move_all(box, other)
+                    self.clear(box)
             case "delete" if box not in (None, INBOX):
                 for id in here:
                     if id in self.messages and self.messages[id].mailbox == box:
                         self.expunge(id, number)
                 self.move_all(box, INBOX)
                 self.mailboxes[box].name = None
+                self.clear(box)
             case "subscribe":
                 self.subscribed.add(name)
             case "unsubscribe":
                 self.subscribed.discard(name)
+            case "set-metadata" if "mailbox" not in c or box is not None:
+                self.metadata.pop((box or b"", c["entry"]), None)
+                if "value" in c:
+                    self.metadata[box or b"", c["entry"]] = c["value"]
             case "distrust" if self.trust.pop(bytes.fromhex(c["key"]), None):
                 self.distrusted[bytes.fromhex(c["key"])] = number
             case "discard":

@@ -68,6 +68,24 @@ def test_a_mailbox_that_a_delivery_has_made(log, machines):
     assert sorted(name for name, _, _ in laptop.state()) == sorted(name for name, _, _ in before) == ["Lists"] * 2
 
 
+def test_metadata_that_the_log_lacks(log, machines):
+    laptop, desktop = machines
+    push(laptop, log, {"do": "create", "name": "Work", "nonce": "01" * 16})
+    work = command.create_id(b"\1" * 16, "Work")
+    entries = [{"entry": "/shared/a"}, {"entry": "/shared/a", "mailbox": work.hex()}]
+    push(laptop, log, *({"do": "set-metadata", "value": "00", **one} for one in entries))
+    log.backup()
+    changed = {"do": "set-metadata", "mailbox": INBOX, "entry": "/private/b", "value": ""}
+    push(laptop, log, {"do": "set-metadata", "value": "01", **entries[1]}, changed)
+    before = laptop.metadata()
+    log.restore()
+    accept(laptop.db, [ALICE], log.all)
+    laptop.push(log)
+    for machine in machines:
+        machine.fetch(log)
+    assert laptop.metadata() == desktop.metadata() == before and len(before) == 3
+
+
 def test_what_a_checkpoint_states_and_another_machine_has_expunged_since(log, machines):
     laptop, desktop = machines
     a = deliver(log, "a")

@@ -91,6 +91,7 @@ def same(one, other):
             Device.state,
             Device.mailboxes,
             Device.subscribed,
+            Device.metadata,
             lambda device: state_of(device.db),
         )
     )

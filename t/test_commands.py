@@ -91,6 +91,42 @@ def test_subscriptions(tmp_path, first, second, subscribed):
         assert ("Work" in device.subscribed()) is subscribed
 
 
+def test_metadata(tmp_path):
+    """It goes with its mailbox: kept by a rename, gone with a delete, and with a rename to a name that is taken."""
+    log, one, two = Log(), Device(tmp_path, "one.db"), Device(tmp_path, "two.db")
+    one.fetch(log)
+    entry = {"entry": "/private/comment"}
+    for name in ("Work", "Play"):
+        one.change(do("create", name=name, nonce="00" * 16))
+    play = command.create_id(bytes(16), "Play")
+    for mailbox in (WORK, play, command.INBOX):
+        one.change(do("set-metadata", **entry, mailbox=mailbox.hex(), value=mailbox.hex()))
+    one.change(do("set-metadata", **entry, value=""))
+    one.push(log)
+    two.fetch(log)
+    every = {(None, "/private/comment"): b""}
+    every |= {(mailbox, "/private/comment"): mailbox for mailbox in (WORK, play, command.INBOX)}
+    assert two.metadata() == every
+    one.change(do("rename", mailbox=WORK.hex(), name="Job"))
+    assert one.metadata() == every
+    one.change(do("rename", mailbox=WORK.hex(), name="Play"))  # its id stands for the other one's from here on
+    two.change(do("set-metadata", **entry, mailbox=WORK.hex(), value="00"))
+    two.change(do("set-metadata", **entry))
+    for device in (one, two):
+        device.push(log)
+    for device in (one, two):
+        device.fetch(log)
+        assert device.metadata() == {(play, "/private/comment"): b"\0", (command.INBOX, "/private/comment"): bytes(16)}
+    one.change(do("delete", mailbox=WORK.hex(), ids=""))
+    assert list(one.metadata()) == [(command.INBOX, "/private/comment")]
+    one.push(log)
+    two.change(do("set-metadata", **entry, mailbox=play.hex(), value="01"))  # too late
+    two.push(log)
+    for device in (one, two):
+        device.fetch(log)
+        assert list(device.metadata()) == [(command.INBOX, "/private/comment")]
+
+
 def test_a_delivery_makes_a_deleted_mailbox_again(tmp_path):
     log, one = Log(), Device(tmp_path, "one.db")
     one.fetch(log)

@@ -214,6 +214,13 @@ class Machines(RuleBasedStateMachine):
     def subscribe(self, device, name, on):
         self.devices[device].change({"do": "subscribe" if on else "unsubscribe", "name": name})
 
+    @rule(device=machines, value=st.sampled_from([None, b"", b"x"]), data=st.data(), of_server=st.booleans())
+    def set_metadata(self, device, value, data, of_server):
+        row = {"do": "set-metadata", "entry": "/private/comment"}
+        if not of_server:
+            row["mailbox"] = self.some_mailbox(self.devices[device], data).hex()
+        self.devices[device].change(row if value is None else {**row, "value": value.hex()})
+
     @rule(device=machines, flags=st.lists(st.sampled_from(FLAGS), unique=True))
     def append(self, device, flags):
         octets = b"Subject: appended\r\n\r\n"
@@ -369,6 +376,7 @@ class Machines(RuleBasedStateMachine):
             assert device.state() == device.state("fold_")
             assert device.mailboxes() == device.mailboxes("fold_")
             assert device.subscribed() == device.subscribed("fold")
+            assert device.metadata() == device.metadata("fold")
             contents = {one: content.octets_of(device.db, key) for one, key in device.db.execute(CONTENTS)}
             assert contents == {one: message.octets for one, message in new.messages.items()}
 

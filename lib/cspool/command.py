@@ -221,6 +221,12 @@ _CHANGES: dict[str, dict[str, Check | Optional]] = {
     "delete": {"do": form.text, "mailbox": _ID, "ids": form.ids},
     "subscribe": {"do": form.text, "name": form.mailbox_name},
     "unsubscribe": {"do": form.text, "name": form.mailbox_name},
+    "set-metadata": {
+        "do": form.text,
+        "mailbox": Optional(_ID, None),
+        "entry": form.entry,
+        "value": Optional(form.metadata, None),
+    },
     "trust": {"do": form.text, "key": _KEY, "comment": form.text},
     "distrust": {"do": form.text, "key": _KEY},
     "user-key": {"do": form.text, "sign": _KEY, "box": _KEY},

@@ -24,6 +24,7 @@ class Optional:
 
 NAME_MAX = 1000  # octets of a mailbox name; characters of other texts
 DATE_MAX = 253_402_128_000  # seconds since 1970: 9999-12-30
+VALUE_MAX = 65536  # octets of a value of metadata
 DEPTH_MAX = 4  # objects and lists inside each other: a change, its changes, one of them, its flags
 
 # The special uses (RFC 6154 section 2) by the names that mailboxes for them have here.
@@ -35,6 +36,7 @@ FLAG_MAX = 100  # characters
 
 _BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^/|/$|//|^$|(?:^|/)\.{1,2}(?:/|$)")
 _HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_ENTRY = re.compile(r"/(?:private|shared)(?:/[ -$&-)+-.0-@\[-~]+)+")  # RFC 5464 section 3.2, in lower case
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
@@ -181,6 +183,20 @@ def octets(length: int) -> Check:
         return bytes.fromhex(value)
 
     return check
+
+
+def entry(value: Any) -> str:
+    """The name of an entry of metadata (RFC 5464 section 3.2), in lower case: its case means nothing."""
+    if not _ENTRY.fullmatch(text(value)):
+        raise ValueError
+    return str(value)
+
+
+def metadata(value: Any) -> bytes:
+    """A value of metadata: at most VALUE_MAX octets, in lower-case hex."""
+    if not isinstance(value, str) or len(value) > 2 * VALUE_MAX or not _HEX.fullmatch(value):
+        raise ValueError
+    return bytes.fromhex(value)
 
 
 def ids(value: Any) -> list[bytes]:

@@ -141,6 +141,10 @@ def make_commands() -> None:
         "expunge-none": change('{"do":"expunge","ids":""}'),
         "expunge-unknown": change(f'{{"do":"expunge","ids":"{nonce}"}}'),
         "rename-inbox": change(f'{{"do":"rename","mailbox":"{inbox}","name":"x"}}'),
+        "metadata": change(f'{{"do":"set-metadata","mailbox":"{inbox}","entry":"/shared/a b","value":"00ff"}}'),
+        "metadata-empty": change('{"do":"set-metadata","entry":"/private/comment","value":""}'),
+        "metadata-none": change(f'{{"do":"set-metadata","mailbox":"{nonce}","entry":"/private/comment"}}'),
+        "metadata-longest": change('{"do":"set-metadata","entry":"/private/x","value":"' + "00" * 65536 + '"}'),
         "trust-again": change(f'{{"do":"trust","key":"{key}","comment":""}}'),
         "user-key-same": change(f'{{"do":"user-key","sign":"{user.sign.hex()}","box":"{user.box.hex()}"}}'),
         "discard-itself": change('{"do":"discard","numbers":[2,9223372036854775807]}'),
@@ -196,6 +200,13 @@ def make_commands() -> None:
         "use-twice": change(f'{{"do":"create","name":"Old","nonce":"{nonce}","use":"\\\\Sent \\\\Sent"}}'),
         "use-two-spaces": change(f'{{"do":"create","name":"Old","nonce":"{nonce}","use":"\\\\Sent  \\\\Junk"}}'),
         "use-none": change(f'{{"do":"create","name":"Old","nonce":"{nonce}","use":""}}'),
+        "metadata-entry": change('{"do":"set-metadata","entry":"/other/comment","value":""}'),
+        "metadata-entry-case": change('{"do":"set-metadata","entry":"/private/Comment","value":""}'),
+        "metadata-entry-end": change('{"do":"set-metadata","entry":"/private/comment/","value":""}'),
+        "metadata-entry-short": change('{"do":"set-metadata","entry":"/private","value":""}'),
+        "metadata-entry-star": change('{"do":"set-metadata","entry":"/private/*","value":""}'),
+        "metadata-null": change('{"do":"set-metadata","entry":"/private/comment","value":null}'),
+        "metadata-long": change('{"do":"set-metadata","entry":"/private/x","value":"' + "00" * 65537 + '"}'),
         "trust-no-comment": change(f'{{"do":"trust","key":"{key}"}}'),
         "user-key-two-keys": change(f'{{"do":"user-key","sign":"{user.sign.hex()}","box":"{host.public.box.hex()}"}}'),
         "digest-null": with_digest("null"),
@@ -293,6 +304,8 @@ def make_checkpoint() -> None:
         change({**row, "nonce": "04" * 16}, {**row, "nonce": "05" * 16}, octets=MESSAGE * 2)
         change({"do": "subscribe", "name": "Work"})
         change({"do": "subscribe", "name": "Entwu\u0308rfe"})
+        change({"do": "set-metadata", "mailbox": other.hex(), "entry": "/private/comment", "value": b"mine".hex()})
+        change({"do": "set-metadata", "entry": "/shared/vendor/x", "value": ""})
         change({"do": "trust", "key": stranger.public.sign.hex(), "comment": "relay"})
         change({"do": "distrust", "key": stranger.public.sign.hex()})
         write("checkpoint/log", log())

@@ -37,6 +37,8 @@ CREATE TEMP TABLE was_message AS
     JOIN mailbox ON mailbox.key = message.mailbox WHERE fold_mailbox NOTNULL;
 CREATE TEMP TABLE was_mailbox AS SELECT name, use FROM mailbox WHERE name NOTNULL;
 CREATE TEMP TABLE was_subscription AS SELECT name, view FROM subscription;
+CREATE TEMP TABLE was_metadata AS SELECT mailbox.name, entry, view FROM metadata
+    LEFT JOIN mailbox ON mailbox.key = mailbox WHERE view NOTNULL;
 CREATE TEMP TABLE was_trust AS SELECT key, comment FROM trust;
 CREATE TEMP TABLE was_known AS SELECT id FROM message WHERE fold_mailbox NOTNULL UNION SELECT id FROM tombstone;
 CREATE TEMP TABLE was_history AS SELECT number, chain FROM history;
@@ -47,6 +49,7 @@ DELETE FROM wanted;
 DELETE FROM kept;
 UPDATE message SET fold_mailbox = NULL, fold_flags = NULL;
 UPDATE content SET number = NULL;
+UPDATE metadata SET fold = NULL;
 UPDATE subscription SET fold = name = 'INBOX';
 UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', created = 0 WHERE id != x'{INBOX.hex()}';
 UPDATE cursor SET spool = NULL, chain = NULL, number = 0, log_end = 0, located = NULL, segment = NULL, offset = NULL,
@@ -96,7 +99,7 @@ def accept(db: sqlite3.Connection, own: list[SecretKey], frames: Callable[[], It
         if seen.user_key(db, own) != own[0]:
             outbox.add(db, [outbox.user_key(own[0].public)], b"")
         view.refresh(db, [one for (one,) in db.execute("SELECT id FROM message ORDER BY key")])
-        for table in ("message", "mailbox", "subscription", "trust", "known", "history"):
+        for table in ("message", "mailbox", "subscription", "metadata", "trust", "known", "history"):
             db.execute(f"DROP TABLE was_{table}")
         db.execute("COMMIT")
     except BaseException:
@@ -180,7 +183,7 @@ class _Lenient(Judge):
 
 
 def _queue_mailboxes(db: sqlite3.Connection) -> dict[str, str]:
-    """Queue the mailboxes, subscriptions and trust that the log lacks; return the ids of all mailboxes by name."""
+    """Queue the mailboxes, subscriptions and metadata that the log lacks; return the ids of all mailboxes by name."""
     mailboxes = {
         name: one.hex() for name, one in db.execute("SELECT fold_name, id FROM mailbox WHERE fold_name NOTNULL")
     }
@@ -196,6 +199,12 @@ def _queue_mailboxes(db: sqlite3.Connection) -> dict[str, str]:
         rows.append({"do": "subscribe" if subscribed else "unsubscribe", "name": name})
     if rows:
         outbox.add(db, rows, b"")
+    for name, entry, value in db.execute(
+        "SELECT name, entry, view FROM was_metadata EXCEPT SELECT fold_name, entry, fold FROM metadata"
+        " LEFT JOIN mailbox ON mailbox.key = mailbox"
+    ).fetchall():
+        where = {} if name is None else {"mailbox": mailboxes[name]}
+        outbox.add(db, [{"do": "set-metadata", **where, "entry": entry, "value": value.hex()}], b"")
     return mailboxes
 
 

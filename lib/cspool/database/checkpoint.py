@@ -213,6 +213,7 @@ _CHECKS: dict[str, tuple[form.Check, ...]] = {
     "device": (_ID, integer, lambda value: b"" if value == "" else _HASH(value)),
     "mailbox": (_ID, form.or_null(form.mailbox_name), form.or_empty(form.special_use), form.or_null(_ID)),
     "subscribed": (form.mailbox_name,),
+    "metadata": (form.or_null(_ID), form.entry, form.metadata),
     "gone": (_ID, integer),
     "aside": (integer,),
     "message": (_ID, _ID, _flags, form.date, integer, integer),

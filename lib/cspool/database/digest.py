@@ -81,6 +81,14 @@ ROWS = (
         "{0}.created",
     ),
     Rows("subscribed", "subscription", "{0}.name", "fold", "{0}.fold"),
+    Rows(
+        "metadata",
+        "metadata",
+        "(SELECT id FROM mailbox WHERE key = {0}.mailbox), {0}.entry, {0}.fold",
+        "fold",
+        "{0}.fold NOTNULL",
+        "1, 2",
+    ),
     Rows("gone", "tombstone", "{0}.id, {0}.number", "id, number"),
     Rows("aside", "aside", "{0}.number", "number"),
     Rows(

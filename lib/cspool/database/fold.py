@@ -39,7 +39,7 @@ class Fold(Layer):
     """The fold as the command in record `number` finds it."""
 
     prefix = "fold_"
-    subscribed = "fold"
+    column = "fold"
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ class Layer:
     """Mailboxes and messages as one layer has them. `touched` has the ids of messages that were changed, in order."""
 
     prefix: str  # of the columns in mailbox and message
-    subscribed: str  # the column in subscription
+    column: str  # in subscription and metadata
     # Statements with these columns.
     _get: str
     _put: str
@@ -32,9 +32,11 @@ class Layer:
     _set_name: str
     _set_use: str
     _set_subscribed: tuple[str, str]
+    _set_metadata: tuple[str, str, str]
+    _clear_metadata: str
 
     def __init_subclass__(cls) -> None:
-        prefix, subscribed = cls.prefix, cls.subscribed
+        prefix, column = cls.prefix, cls.column
         cls._get = f"SELECT {prefix}mailbox, {prefix}flags FROM message WHERE id = ?"
         cls._put = f"UPDATE message SET {prefix}mailbox = :mailbox, {prefix}flags = :flags WHERE id = :id"
         cls._add = f"INSERT INTO message (id, content, date, {prefix}mailbox, {prefix}flags) VALUES (?, ?, ?, ?, ?)"
@@ -46,8 +48,14 @@ class Layer:
         cls._set_use = f"UPDATE mailbox SET {prefix}use = ? WHERE key = ?"
         cls._set_subscribed = (
             "INSERT INTO subscription (name, fold, view) VALUES (:name, 0, 0) ON CONFLICT DO NOTHING",
-            f"UPDATE subscription SET {subscribed} = :subscribed WHERE name = :name",
+            f"UPDATE subscription SET {column} = :subscribed WHERE name = :name",
         )
+        cls._set_metadata = (
+            "INSERT INTO metadata (mailbox, entry) VALUES (:mailbox, :entry) ON CONFLICT DO NOTHING",
+            f"UPDATE metadata SET {column} = :value WHERE mailbox = :mailbox AND entry = :entry",
+            "DELETE FROM metadata WHERE mailbox = :mailbox AND entry = :entry AND fold IS NULL AND view IS NULL",
+        )
+        cls._clear_metadata = f"UPDATE metadata SET {column} = NULL WHERE mailbox = ? AND {column} NOTNULL"
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
@@ -148,6 +156,13 @@ class Layer:
     def unsubscribe(self, change: Fields) -> None:
         self._subscribe(change["name"], False)
 
+    def set_metadata(self, change: Fields) -> None:
+        """Give an entry of a mailbox, or of the server, a value, or take it away."""
+        mailbox = 0 if change["mailbox"] is None else self._mailbox(change["mailbox"])
+        if mailbox is not None:
+            for statement in self._set_metadata:
+                self.db.execute(statement, {**change, "mailbox": mailbox})
+
     # These take effect in the log and nowhere else: the view shows neither trust nor keys.
 
     def trust(self, change: Fields) -> None:
@@ -191,6 +206,8 @@ class Layer:
 
     def _name(self, key: int, name: str | None, same_as: int | None = None) -> None:
         self.db.execute(self._set_name, (name, same_as, key))
+        if name is None:
+            self.db.execute(self._clear_metadata, (key,))
 
     def _empty(self, mailbox: int, into: int) -> None:
         """Move all messages of a mailbox into another."""

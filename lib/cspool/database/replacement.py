@@ -35,6 +35,7 @@ class Replacement:
             "device": self._insert("device", 3),
             "mailbox": self._mailbox,
             "subscribed": self._subscribed,
+            "metadata": self._metadata,
             "gone": self._insert("tombstone", 2),
             "message": self._message,
         }
@@ -45,6 +46,7 @@ class Replacement:
         before = _Before(db)
         db.execute("UPDATE mailbox SET fold_name = NULL, fold_same_as = NULL, fold_use = '', created = 0")
         db.execute("UPDATE subscription SET fold = 0")
+        db.execute("UPDATE metadata SET fold = NULL")
         for table in ("trust", "distrust", "device", "tombstone", "checkpoint"):
             db.execute(f"DELETE FROM {table}")
         db.execute("DELETE FROM aside WHERE number NOT IN (SELECT number FROM kept WHERE offset = ?)", (ASIDE,))
@@ -82,6 +84,11 @@ class Replacement:
 
     def _subscribed(self, name: str) -> None:
         self.db.execute("INSERT INTO subscription VALUES (?, 1, 0) ON CONFLICT DO UPDATE SET fold = 1", (name,))
+
+    def _metadata(self, mailbox_id: bytes | None, entry: str, value: bytes) -> None:
+        key = schema.mailbox(self.db, mailbox_id) if mailbox_id else 0
+        statement = "INSERT INTO metadata VALUES (?, ?, ?, NULL) ON CONFLICT DO UPDATE SET fold = excluded.fold"
+        self.db.execute(statement, (key, entry, value))
 
     def _message(self, message_id: bytes, mailbox_id: bytes, flags: str, date: int, number: int, offset: int) -> None:
         """Put a message where it is stated to be."""

@@ -22,7 +22,7 @@ from ..errors import BadConfig, NoInput, TryAgain
 from . import digest
 from .digest import EMPTY
 
-VERSION = 3  # PRAGMA user_version
+VERSION = 4  # PRAGMA user_version
 APPLICATION = 0x6373706C  # "cspl", PRAGMA application_id
 LARGE = 4 << 20  # octets that are written with `fill`
 PIECE = 1 << 18  # octets that it writes at a time
@@ -101,6 +101,13 @@ CREATE TABLE mailbox (
 );
 
 CREATE TABLE subscription (name TEXT PRIMARY KEY, fold INTEGER NOT NULL, view INTEGER NOT NULL) WITHOUT ROWID;
+
+-- Entries of metadata of a mailbox, or of the server (RFC 5464), and their values.
+CREATE TABLE metadata (
+    mailbox INTEGER NOT NULL,                            -- 0: the server
+    entry TEXT NOT NULL, fold BLOB, view BLOB,
+    PRIMARY KEY (mailbox, entry)
+) WITHOUT ROWID;
 
 -- Flags are one text, separated by spaces.
 CREATE TABLE message (

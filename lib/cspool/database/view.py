@@ -30,7 +30,7 @@ class View(Layer):
     """The view as a layer, inside a write transaction that ends with `settle`."""
 
     prefix = ""
-    subscribed = "view"
+    column = "view"
 
     def __init__(self, db: sqlite3.Connection) -> None:
         super().__init__(db)
@@ -227,6 +227,8 @@ def _reset_mailboxes(db: sqlite3.Connection) -> None:
         " WHERE name IS NOT fold_name OR same_as IS NOT fold_same_as OR use IS NOT fold_use"
     )
     db.execute("UPDATE subscription SET view = fold WHERE view IS NOT fold")
+    db.execute("UPDATE metadata SET view = fold WHERE view IS NOT fold")
+    db.execute("DELETE FROM metadata WHERE fold IS NULL")
 
 
 def change(db: sqlite3.Connection, rows: list[Fields], octets: bytes = b"") -> None:

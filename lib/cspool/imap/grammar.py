@@ -37,7 +37,7 @@ SequenceSet = list[tuple[int | None, int | None]] | None
 T = TypeVar("T")
 
 # The extensions that ENABLE can enable (RFC 5161). Other commands enable CONDSTORE too (RFC 7162 section 3.1).
-CONDSTORE, QRESYNC, UTF8, REV2 = "CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "IMAP4REV2"
+CONDSTORE, QRESYNC, UTF8, METADATA, REV2 = "CONDSTORE", "QRESYNC", "UTF8=ACCEPT", "METADATA", "IMAP4REV2"
 
 
 class No(Exception):
@@ -291,7 +291,7 @@ class Parser:
             while not fields or self.at(b" "):
                 fields.append(self.astring())
             self.expect(b")")
-            raw += b" (%b)" % b" ".join(map(_field_name, fields))
+            raw += b" (%b)" % b" ".join(map(astring, fields))
         self.expect(b"]")
         return Section(path, what, fields, raw)
 
@@ -327,8 +327,8 @@ class Parser:
         return PartialRange(first, last)
 
 
-def _field_name(name: bytes) -> bytes:
-    """Return a field name as the answer repeats it: an atom if possible."""
+def astring(name: bytes) -> bytes:
+    """Return a name as an answer repeats it: an atom if possible."""
     from ..mail.envelope import string
 
     return name if _ASTRING.fullmatch(name) else string(name)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ..database import schema
 from . import filters
+from .entries import EntryChanges
 from .fetch import Fetch
 from .filters import Filter
 from .grammar import CONDSTORE, BadCommand, No, Parser
@@ -16,12 +17,15 @@ from .verbs import LOGGED_IN, verb
 
 NEW, EXPUNGE, FLAGS = b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"
 NAME, SUBSCRIPTION = b"MAILBOXNAME", b"SUBSCRIPTIONCHANGE"
+MAILBOX_ENTRY, SERVER_ENTRY = b"MAILBOXMETADATACHANGE", b"SERVERMETADATACHANGE"
 EVENTS = {
     NEW: "MessageNew",
     EXPUNGE: "MessageExpunge",
     FLAGS: "FlagChange",
     NAME: "MailboxName",
     SUBSCRIPTION: "SubscriptionChange",
+    MAILBOX_ENTRY: "MailboxMetadataChange",
+    SERVER_ENTRY: "ServerMetadataChange",
 }
 ABOUT_MESSAGES = {NEW, EXPUNGE, FLAGS}
 
@@ -103,11 +107,19 @@ class Notify:
         self._answers: list[bytes] = []  # still to be sent
         self._listed = Mailboxes(session)
         self._known = self._look()
+        listens = any({MAILBOX_ENTRY, SERVER_ENTRY} & group.events for group in self.others)
+        self._entries = EntryChanges(session.db, session.mailbox_name, self._covers_entry) if listens else None
 
     @property
     def is_active(self) -> bool:
         """Return whether the client is to be told of anything between its commands."""
         return bool(self.others or (self.selected and self.selected.events))
+
+    def _covers_entry(self, name: str) -> bool:
+        """Return whether the client listens to the metadata of a mailbox, or of the server ("")."""
+        if not name:
+            return any(SERVER_ENTRY in group.events for group in self.others)
+        return MAILBOX_ENTRY in self._events(name)
 
     def tell_status(self) -> None:
         """Send a STATUS answer for each other mailbox whose messages the client listens to."""
@@ -120,7 +132,7 @@ class Notify:
         """Send what has changed; its expunges only if `expunges`, or if they may come at any time."""
         self._tell_selected(expunges)
         self.collect()
-        for answer in self._answers:
+        for answer in [*self._answers, *(self._entries.take() if self._entries else ())]:
             self.session.untagged(answer)
         self._answers.clear()
 
@@ -153,12 +165,16 @@ class Notify:
             for key, mailbox in self._known.items():
                 if self._is_to_tell(mailbox, known.get(key), mailbox.name in listed.use):
                     self._answers.append(self._status(mailbox.name))
+        if self._entries:
+            self._entries.collect()
 
     def pass_over(self) -> None:
         """Take what has changed since `collect` as known to the client, which has done it."""
         if self.others:
             self._listed = Mailboxes(self.session)
             self._known = self._look()
+        if self._entries:
+            self._entries.pass_over()
 
     def _look(self) -> dict[int, Mailbox]:
         """Return the mailboxes as they are now, by key."""

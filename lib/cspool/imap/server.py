@@ -3,7 +3,7 @@
 import sqlite3
 
 from ..errors import Failure
-from . import append, mailboxes, messages, notify, quota, searches, verbs  # noqa: F401 - the others register their verbs
+from . import append, mailboxes, messages, metadata, notify, quota, searches, verbs  # noqa: F401 - the others register their verbs
 from .connection import Closed
 from .grammar import LITERAL, QRESYNC, BadCommand, No, Parser
 from .session import Session
@@ -104,6 +104,7 @@ class Server:
         verb = words[2:3] if words[1:2] == [b"UID"] else words[1:2]
         appends = self.session.authenticated and verb in ([b"APPEND"], [b"REPLACE"])
         most = verbs.APPEND_MAX if appends else LITERALS_MAX
+        has_nul = b"\0" in line
         while found := LITERAL.search(pieces[-1]):
             length, asks = int(found[2]), not found[3]
             size += length
@@ -119,10 +120,12 @@ class Server:
                 continue
             pieces += [self.connection.read(length), self.connection.read_line()]
             size += len(pieces[-1]) + PIECE
+            is_binary = bool(found[1]) and verb == [b"SETMETADATA"]
+            has_nul |= b"\0" in pieces[-1] or (b"\0" in pieces[-2] and not is_binary)
         if too_long:
             raise No("[TOOBIG] Literal too long") if appends else BadCommand("Literal too long")
-        if not appends and any(b"\0" in piece for piece in pieces):
-            raise BadCommand("NUL")  # only a message may have it
+        if has_nul and not appends:
+            raise BadCommand("NUL")  # only a message may have it, or a value in a literal8
         return Parser(pieces, self.session.utf8)
 
     def _do(self, parser: Parser) -> str:

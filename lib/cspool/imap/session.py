@@ -12,6 +12,7 @@ from ..form import SPECIAL_USES, canonical
 from ..mail import utf7
 from ..mail.envelope import string
 from .connection import Closed, Connection
+from .entries import EntryChanges
 from .grammar import CONDSTORE, QRESYNC, REV2, UTF8, No
 from .passwords import Login, Passwords
 from .pieces import Pieces
@@ -62,6 +63,7 @@ class Session:
         self.enabled: set[str] = set()  # extensions, by their names in grammar.py
         self.selected: Selected | None = None
         self.notify: Listening | None = None  # None until the client gives NOTIFY
+        self.entries: EntryChanges | None = None  # None until the client enables METADATA
         self.counts: dict[int, dict[bytes, int]] = {}  # by mailbox key, then STATUS item: the cache of status.py
         self.tag = b""  # of the command that is being done
         self.ended = False  # whether the session ends after this command
@@ -122,6 +124,8 @@ class Session:
             self.notify.tell(expunges)
         else:
             self.tell_selected(expunges)
+            for answer in self.entries.take() if self.entries else ():
+                self.untagged(answer)
 
     def tell_selected(self, expunges: bool = True) -> None:
         """Send what has changed in the selected mailbox since the last call, expunges only if `expunges`."""
@@ -201,12 +205,13 @@ class Session:
 
         `octets` are the messages of their appends, joined.
         """
+        told = [one for one in (self.notify, self.entries) if one]
         with schema.writing(self.db):
-            if self.notify:
-                self.notify.collect()
+            for one in told:
+                one.collect()
             view.change(self.db, rows, octets)
-            if self.notify:
-                self.notify.pass_over()
+            for one in told:
+                one.pass_over()
 
     def change_messages(self, rows: list[Fields], ids: list[bytes]) -> None:
         """Do the same small changes to all these messages; `rows` are complete except for `ids`."""

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from .. import __version__
 from ..errors import TryAgain
-from .grammar import CONDSTORE, QRESYNC, REV2, UTF8, BadCommand, No, Parser
+from .entries import EntryChanges
+from .grammar import CONDSTORE, METADATA, QRESYNC, REV2, UTF8, BadCommand, No, Parser
 from .session import Session
 
 APPEND_MAX = 50 << 20  # octets: sealed and padded, such a message still fits into a frame
@@ -21,7 +22,7 @@ APPEND_MAX = 50 << 20  # octets: sealed and padded, such a message still fits in
 CAPABILITIES = (
     "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE IDLE NAMESPACE UIDPLUS UNSELECT CHILDREN LIST-EXTENDED"
     " LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE MOVE CONDSTORE QRESYNC NOTIFY ESEARCH MULTISEARCH SEARCHRES WITHIN"
-    " SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES I18NLEVEL=1 MULTIAPPEND REPLACE BINARY"
+    " SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES I18NLEVEL=1 MULTIAPPEND REPLACE BINARY METADATA"
     f" UTF8=ACCEPT APPENDLIMIT={APPEND_MAX} QUOTA QUOTA=RES-STORAGE STATUS=SIZE SAVEDATE PREVIEW OBJECTID PARTIAL"
     " COMPRESS=DEFLATE"
 )
@@ -205,10 +206,12 @@ def enable(session: Session, parser: Parser) -> str:
     parser.end()
     if not wanted:
         raise BadCommand("Nothing to enable")
-    known = [name for name in wanted if name in (CONDSTORE, QRESYNC, UTF8, REV2)]
+    known = [name for name in wanted if name in (CONDSTORE, QRESYNC, UTF8, METADATA, REV2)]
     session.untagged(" ".join(["ENABLED", *known]).replace(REV2, "IMAP4rev2").encode())
     if {CONDSTORE, QRESYNC} & set(known):
         session.enable_condstore()  # RFC 7162 section 3.2.3
+    if METADATA in known and METADATA not in session.enabled:
+        session.entries = EntryChanges(session.db, session.mailbox_name)
     session.enabled.update(known)
     return "ENABLE completed"
 
