@@ -339,10 +339,21 @@ def test_the_end_is_said(home, serve):
         assert client.read() == b"* BYE The server ends\r\n"
 
 
-def test_a_large_append_takes_few_times_its_size(home):
-    """Of a message with an attachment, three times at most are in memory."""
-    body = base64.encodebytes(random.Random(1).randbytes(12 << 20)).replace(b"\n", b"\r\n")
-    octets = mail(Content_Type="application/octet-stream", Content_Transfer_Encoding="base64") + body
+ATTACHMENT = base64.encodebytes(random.Random(1).randbytes(27 << 20)).replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding", "body"),
+    [
+        ("application/octet-stream", "base64", ATTACHMENT),
+        ("text/plain", "8bit", ATTACHMENT),
+        ("text/plain; charset=utf-8", "8bit", "Grüße ".encode() * (9 << 19)),
+    ],
+    ids=["attachment", "text", "one line"],
+)
+def test_a_large_append_takes_few_times_its_size(home, kind, encoding, body):
+    """Three times at most are in memory, though it is decoded and made searchable."""
+    octets = mail(Content_Type=kind, Content_Transfer_Encoding=encoding) + body
     with subprocess.Popen(
         ["cspool-imapd", "--preauth"], env=home.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

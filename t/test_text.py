@@ -21,7 +21,7 @@ def mail(body, *fields):
 
 def texts(octets):
     root = message.parse(octets)
-    return text.header_text(root.header), text.body_text(root)[0]
+    return text.header_text(root.header), text.body_text(root)[0].decode()
 
 
 def preview(octets):
@@ -356,7 +356,7 @@ def test_what_is_decoded_is_no_more_than_the_message():
 
 @given(st.text(st.sampled_from("<>\"'/!-&;#x9 abstylecript="), max_size=60))
 def test_html_of_any_kind_is_text(html):
-    hypertext.text_of(html)
+    list(hypertext.texts_of(html))
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_html_of_any_kind_is_text(html):
     ],
 )
 def test_html(html, expected):
-    assert " ".join(searchable(hypertext.text_of(html)).split()) == searchable(expected)
+    assert " ".join(searchable("".join(hypertext.texts_of(html))).split()) == searchable(expected)
 
 
 def test_preview_is_not_cut_within_a_character():
@@ -507,3 +507,39 @@ def test_no_date(value):
 @given(st.binary(max_size=100))
 def test_any_octets_are_a_date_or_none(value):
     date.sent(value)
+
+
+WORDS = ["the", "quick", "föx", "jumps;", "€", "100,", "=41", "größe", "<b>bold</b>", "&", "&amp;"]
+WORDS += ["<style>x{}</style>", "<!--", "no", "-->", "日本語", ">quoted"]
+
+
+@pytest.mark.parametrize("line", ["\r\n", " ", ""])
+@pytest.mark.parametrize("encoding", ["8bit", "quoted-printable", "base64"])
+@pytest.mark.parametrize("kind", ["plain", "plain; charset=iso-2022-jp", "plain; format=flowed", "html", "csv"])
+@given(st.lists(st.sampled_from(WORDS), max_size=60), st.integers(20, 200), st.sampled_from(["utf-8", "latin-1"]))
+def test_a_large_part_in_pieces_says_the_same(line, encoding, kind, words, size, charset):
+    """But at the end of a piece, a character may be composed, or a quote be taken for the text."""
+    octets = "".join(word + (line if number % 3 else " ") for number, word in enumerate(words)).encode(
+        charset, "replace"
+    )
+    encode = {"quoted-printable": quopri.encodestring, "base64": base64.encodebytes}.get(encoding, bytes)
+    octets = with_crlf(encode(octets))
+    whole = mail(octets, f"Content-Type: text/{kind}", f"Content-Transfer-Encoding: {encoding}")
+    expected = texts(whole)[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "PIECE", size)
+        patch.setattr(hypertext, "PIECE", size)
+        assert texts(whole)[1] == expected
+
+
+def test_what_cannot_be_decoded_in_pieces_is_decoded_from_there_on(monkeypatch):
+    monkeypatch.setattr(transfer, "PIECE", 100)
+    good = with_crlf(base64.encodebytes(b"hello world " * 20))
+    for encoded in (
+        good + b"=\r\n" + good,
+        good + b"aGVs\xe4bG8=" + good,
+        good.replace(b"\r\n", b"") * 2,
+        b"aGVsb\r\n" * 50,
+    ):
+        whole = transfer.decode(encoded, b"base64").octets
+        assert b"".join(transfer.pieces(encoded, 0, len(encoded), b"base64")) == whole

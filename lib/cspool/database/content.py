@@ -37,12 +37,16 @@ def add(db: sqlite3.Connection, message_id: bytes, octets: bytes, number: int | 
     db.execute("INSERT INTO octets VALUES (?, ?, ?)", (key, octets[: root.body], b"" if is_large else body))
     if is_large:
         schema.fill(db, "octets", "body", key, body)
-    db.execute("INSERT INTO text VALUES (?, ?, ?)", (key, *texts))
+    header, shown = texts
+    is_large = len(shown) > schema.LARGE
+    db.execute("INSERT INTO text VALUES (?, ?, ?)", (key, header, "" if is_large else shown.decode()))
+    if is_large:
+        schema.fill(db, "text", "body", key, shown)
     db.execute(f"INSERT INTO ordering VALUES (?{', ?' * len(ordering)})", (key, *ordering))
     return key
 
 
-def computed(root: message.Part) -> tuple[Fields, tuple[str, str], order.Order]:
+def computed(root: message.Part) -> tuple[Fields, tuple[str, bytearray], order.Order]:
     """Return what is computed of a message: columns of `content`, texts of header and body, and `ordering`."""
     body, preview = text.body_text(root)
     label = text.label_of(root)

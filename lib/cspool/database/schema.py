@@ -280,7 +280,7 @@ def opened(path: str, create: bool = False) -> Iterator[sqlite3.Connection]:
         db.close()
 
 
-def fill(db: sqlite3.Connection, table: str, column: str, key: int, octets: "bytes | memoryview") -> None:
+def fill(db: sqlite3.Connection, table: str, column: str, key: int, octets: "bytes | bytearray | memoryview") -> None:
     """Write many octets into an empty column of a row, piece by piece: SQLite would make two copies of them.
 
     It makes none of zeros that are in the last column.

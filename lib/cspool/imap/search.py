@@ -59,7 +59,7 @@ class Candidate:
         return found or self.id
 
     def _text(self, column: str) -> str:
-        query = f"SELECT {column} FROM text WHERE content = ?"
+        query = f"SELECT CAST({column} AS TEXT) FROM text WHERE content = ?"  # a large one is a BLOB
         found: str = self.db.execute(query, (self.content,)).fetchone()[0]
         return found
 

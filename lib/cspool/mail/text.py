@@ -13,7 +13,7 @@ from itertools import islice
 from . import envelope, transfer
 from .casemap import searchable, visible
 from .charset import codec_of, decode
-from .hypertext import text_of
+from .hypertext import texts_of
 from .message import Part, extended, parse_parameters, unfolded
 
 # Encoded words beside each other: RFC 2047 section 2, without its length limits, which many senders exceed.
@@ -38,6 +38,7 @@ _FOLDED_TYPES = (
     b"directory",
     b"ics",
 )  # RFC 5545 section 3.1, RFC 6350 section 3.2
+_STATEFUL = ("utf-16", "utf_16", "utf-32", "utf_32", "utf-7", "utf_7", "iso2022", "hz")  # codecs
 _SAMPLE = 1024  # octets that tell whether a part is text
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
@@ -142,29 +143,35 @@ def _decode_words(words: re.Match[bytes]) -> bytes:
 PREVIEW_MAX = 200  # characters, RFC 8970 section 3.2
 
 
-def body_text(root: Part) -> tuple[str, str]:
-    """Return what is searched of a body, and its preview.
+def body_text(root: Part) -> tuple[bytearray, str]:
+    """Return what is searched of a body, in UTF-8, and its preview.
 
     Searched are the texts of all parts and the headers of parts and enclosed
     messages, a line each. The preview is the first PREVIEW_MAX characters of
     the first text part, with white space as one space.
     """
-    found, preview = [], ""
+    found, preview = bytearray(), ""  # it grows in place, where many pieces would leave holes in memory
     for part in _walk(root):
         if part is not root and part.body > part.start:
-            found.append(header_text(part.header, label_of(root)))
-        text = readable(part)
-        if not preview and part.type == b"text" and part.subtype != b"css":
-            disposition = part.fields.get(b"content-disposition", b"")
-            words = (
-                []
-                if disposition[:10].lower() == b"attachment"
-                else visible(text).replace("\0", " ").split(None, PREVIEW_MAX)
-            )
-            preview = " ".join(words[:PREVIEW_MAX])[:PREVIEW_MAX]
-        if text:
-            found.append(searchable(text))
-    return "\n".join(found), preview
+            found += b"\n" * bool(found) + header_text(part.header, label_of(root)).encode("utf-8", "replace")
+        for index, text in enumerate(filter(None, pieces(part))):
+            if not preview and part.type == b"text" and part.subtype != b"css":
+                preview = _preview(part, text)
+            shown = searchable(text).encode("utf-8", "replace")
+            if not index:
+                found += b"\n" * bool(found)
+            elif found.endswith(b" "):
+                shown = shown.removeprefix(b" ")
+            found += shown
+    return found, preview
+
+
+def _preview(part: Part, text: str) -> str:
+    """Return the beginning of a text in one line; "" for an attachment."""
+    if part.fields.get(b"content-disposition", b"")[:10].lower() == b"attachment":
+        return ""
+    words = visible(text[: 1 << 18]).replace("\0", " ").split(None, PREVIEW_MAX)
+    return " ".join(words[:PREVIEW_MAX])[:PREVIEW_MAX]
 
 
 def label_of(root: Part) -> str:
@@ -185,27 +192,42 @@ def _walk(root: Part) -> Iterator[Part]:
         waiting += [part.message] if part.message else reversed(part.children)
 
 
-def readable(part: Part) -> str:
-    """Return the text of a part as a person sees it; "" if it has none."""
-    if part.message or (part.children and part.parameter(b"boundary")):
-        return ""
-    octets = part.content
-    if not octets:
-        return ""
+def pieces(part: Part) -> Iterator[str]:
+    """Yield the text of a part as a person sees it, if it has one; that of a large part piece by piece.
+
+    So it need not be in memory as a whole in each of its forms.
+    """
+    if part.message or (part.children and part.parameter(b"boundary")) or part.end == part.body:
+        return
+    sample = part.octets[part.body : min(part.end, part.body + 2 * _SAMPLE)]
     is_text = part.type in (b"text", b"multipart") or (part.type, part.subtype) in _TEXT_TYPES
     is_text = is_text or part.subtype.endswith((b"+xml", b"+json"))
-    if not is_text and (part.type in _NO_TEXT or not _looks_like_text(octets, part.encoding)):
-        return ""
-    octets = transfer.decode(octets, part.encoding).octets
-    if part.subtype in _FOLDED_TYPES:
-        unfolded = decode(re.sub(rb"\r?\n[ \t]", b"", octets), _label(part, octets))
-        return _CALENDAR.sub(lambda found: " " if found[1] in "nN" else found[1], unfolded)
-    text = decode(octets, _label(part, octets))
-    if part.subtype in (b"html", b"xhtml+xml", b"enriched", b"richtext"):
-        return text_of(text)
-    if (part.parameter(b"format") or b"").lower() == b"flowed":
-        text = _unflowed(text, (part.parameter(b"delsp") or b"").lower() == b"yes")
-    return _QUOTES.sub("\n", text) if part.subtype == b"plain" and "\n>" in text else text
+    if not is_text and (part.type in _NO_TEXT or not _looks_like_text(sample, part.encoding)):
+        return
+    is_html = part.subtype in (b"html", b"xhtml+xml", b"enriched", b"richtext")
+    is_flowed = (part.parameter(b"format") or b"").lower() == b"flowed"
+    codec = codec_of((part.parameter(b"charset") or b"").decode("ascii", "replace"))
+    # In these, what one octet means depends on others before it.
+    is_one = is_html or is_flowed or part.subtype in _FOLDED_TYPES or codec.startswith(_STATEFUL)
+    decoded = transfer.pieces(part.octets, part.body, part.end, part.encoding)
+    for octets in _joined(decoded) if is_one else decoded:
+        label = _label(part, octets)
+        if part.subtype in _FOLDED_TYPES:
+            unfolded = decode(re.sub(rb"\r?\n[ \t]", b"", octets), label)
+            yield _CALENDAR.sub(lambda found: " " if found[1] in "nN" else found[1], unfolded)
+            continue
+        text = decode(octets, label)
+        del octets
+        if is_html:
+            yield from texts_of(text)
+            continue
+        if is_flowed:
+            text = _unflowed(text, (part.parameter(b"delsp") or b"").lower() == b"yes")
+        yield _QUOTES.sub("\n", text) if part.subtype == b"plain" and "\n>" in text else text
+
+
+def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    yield b"".join(pieces)
 
 
 _CALENDAR = re.compile(r"\\([\\;,nN])")  # RFC 5545 section 3.3.11

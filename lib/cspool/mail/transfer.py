@@ -2,9 +2,11 @@
 
 import binascii
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+PIECE = 1 << 20  # octets of a large part that are decoded at a time
 KNOWN = (b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable")
 UUENCODE = (b"x-uuencode", b"x-uue", b"uuencode", b"uue")
 
@@ -35,6 +37,63 @@ def decode(octets: bytes, encoding: bytes) -> Decoded:
     if encoding in UUENCODE:
         return Decoded(_uuencoded(octets), False)
     return Decoded(octets, encoding in KNOWN)
+
+
+def pieces(octets: bytes, start: int, end: int, encoding: bytes) -> Iterator[bytes]:
+    """Yield octets[start:end] decoded, in pieces of some PIECE octets.
+
+    A piece ends before a line end, if there is one, or with a character of UTF-8.
+    """
+    if end - start <= PIECE:
+        yield decode(octets[start:end], encoding).octets
+        return
+    rest = b""
+    for piece in _decoded(octets, start, end, encoding):
+        rest += piece
+        at = _end_of_piece(rest)
+        yield rest[:at]
+        rest = rest[at:]
+    yield rest
+
+
+def _end_of_piece(octets: bytes) -> int:
+    """Return where a piece ends: before the last line end, or else blank, or character, of its second half."""
+    middle = len(octets) // 2
+    at = octets.rfind(b"\n", middle)
+    if at > middle:
+        return at - (octets[at - 1] == 13)
+    at = octets.rfind(b" ", middle)
+    if at > middle:
+        return at
+    at = len(octets) - 1
+    while at > middle and octets[at] & 0xC0 == 0x80:
+        at -= 1
+    return at if at > middle and octets[at] >= 0xC0 else len(octets)
+
+
+def _decoded(octets: bytes, start: int, end: int, encoding: bytes) -> Iterator[bytes]:
+    """Yield octets[start:end] decoded, in pieces that end where a line of the encoded octets does."""
+    if encoding in UUENCODE:
+        yield decode(octets[start:end], encoding).octets
+        return
+    waiting = b""  # characters of base64, less than four
+    while start < end:
+        at = min(start + PIECE, end)
+        if encoding in (b"base64", b"quoted-printable"):
+            at = octets.find(b"\n", at, end) + 1 or end
+        if encoding == b"base64":
+            data = waiting + octets[start:at].translate(None, _BLANKS)
+            whole = len(data) - len(data) % 4
+            if not _BASE64.fullmatch(data) or (whole < len(data) and b"=" in data):
+                yield _base64(waiting + octets[start:end]).octets
+                return
+            yield binascii.a2b_base64(data[:whole])
+            waiting = data[whole:]
+        else:
+            yield decode(octets[start:at], encoding).octets
+        start = at
+    if waiting:
+        yield _base64(waiting).octets
 
 
 def _base64(octets: bytes) -> Decoded:
