@@ -24,6 +24,7 @@ from cspool.imap import guesses, passwords
 from cspool.imap.connection import Closed, Connection
 from cspool.imap.server import Server
 from cspool.imap.session import Session
+from cspool.serve import SPARE
 from imap import Mailboxes, mail
 from imapclient import IMAPClient
 from imapclient.exceptions import IMAPClientError, LoginError
@@ -469,9 +470,33 @@ def test_no_more_are_served_than_may_be(home, serve):
     for connection in silent:
         with contextlib.suppress(OSError):
             connection.recv(1)
-    assert len(children(service)) <= 4
+    assert len(children(service)) <= 4 + SPARE
     for connection in silent:
         connection.close()
+
+
+def wait_for_the_end(pids):
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            while Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
+                time.sleep(0.01)
+
+
+def test_processes_that_wait_for_a_connection(home, serve):
+    """They may be killed, and end with the server, also when it is killed; a client notices nothing."""
+    service = serve()
+    for _ in range(3):
+        waiting = children(service)
+        for pid in waiting:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        wait_for_the_end(waiting)
+        for _ in range(SPARE + 2):
+            with service.plain() as connection:
+                assert connection.recv(4) == b"* OK"
+    waiting = children(service)
+    service.process.kill()
+    wait_for_the_end(waiting)
 
 
 def test_a_stranger_does_not_hear_of_our_files(home, serve, capfd):

@@ -9,14 +9,16 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from . import tool
 from .errors import Failure
 from .listen import Address, network, peer
 
+SPARE = 2  # processes that wait for the next connections: a client is not kept waiting for a fork
+QUIET = 0.001  # seconds in which nothing has to be done, before they are made
 PATIENCE = 10.0  # seconds for what is in progress when the server is told to end
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # which end it
 
@@ -147,6 +149,12 @@ class _Child:
     admitted: bool = False
 
 
+@dataclass
+class _Spare:
+    pid: int
+    channel: socket.socket  # on which it gets its connection
+
+
 class Processes(Server):
     """Serves each connection in a process of its own, forked with all that has been loaded.
 
@@ -170,6 +178,8 @@ class Processes(Server):
         self.most = most
         self.learn = learn
         self.children: dict[int, _Child] = {}  # the oldest first, by a pipe on which it speaks, and which ends with it
+        self.spares: dict[int, _Spare] = {}  # by pipe, too
+        self.lacks_spares = True
         self.reported = b""  # the last line of a child that failed
 
     def run(self) -> None:
@@ -178,12 +188,17 @@ class Processes(Server):
         super().run()
 
     def step(self) -> None:
-        """Wait for something, and see to it: logins and ends first, then a connection."""
-        ready = self._ready([*self.children, *([self.listener.fileno()] if self._has_room() else [])])
+        """Wait for something, and see to it: logins and ends first, then a connection, and spare processes last."""
+        fds = [*self.children, *self.spares, *([self.listener.fileno()] if self._has_room() else [])]
+        ready = self._ready(fds, QUIET if self.lacks_spares else None)
         for pipe in self.children.keys() & ready:
             self._hear(pipe)
+        for pipe in self.spares.keys() & ready:
+            self._dismiss(pipe)  # it has ended
         if self.listener.fileno() in ready and self._has_room():
             self._begin()
+        elif not ready:
+            self._prepare()
 
     def _has_room(self) -> bool:
         return len(self.children) < self.most or any(not child.admitted for child in self.children.values())
@@ -213,14 +228,19 @@ class Processes(Server):
                 self.children[pipe].admitted = True
                 if line[1:]:
                     self.learn(line[1:])
+                    for spare in [*self.spares]:  # which does not know it
+                        self._dismiss(spare)
             elif line != self.reported:  # a stranger could have it printed for each connection
                 tool.say(line[1:].decode(errors="replace"))
                 self.reported = line
 
     def _forget(self, pipe: int) -> None:
-        child = self.children.pop(pipe)
+        self._reap(pipe, self.children.pop(pipe).pid)
+
+    @staticmethod
+    def _reap(pipe: int, pid: int) -> None:
         os.close(pipe)
-        os.waitpid(child.pid, 0)
+        os.waitpid(pid, 0)
 
     def _begin(self) -> None:
         connection = self.accept()
@@ -233,16 +253,58 @@ class Processes(Server):
                 address = peer(connection)
             except OSError:  # the peer has left
                 return
-            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the child is known, and does not act as we do
-            try:
-                self._fork(connection, address)
-            except OSError as error:  # there are too many processes, or open files
-                tool.complain(tool.os_error(error))
-                time.sleep(0.1)
-            finally:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            with self._signals_wait():
+                pipe, pid = self._give(connection) or self._fork(lambda: connection)
+                self.children[pipe] = _Child(pid, network(address))
 
-    def _fork(self, connection: socket.socket, address: Address | None) -> None:
+    def _give(self, connection: socket.socket) -> tuple[int, int] | None:
+        """Give a connection to a spare process; return its pipe and its number, or None if there is none."""
+        self.lacks_spares = True
+        while self.spares:
+            pipe, spare = self.spares.popitem()
+            with spare.channel, suppress(OSError):
+                socket.send_fds(spare.channel, [b"+"], [connection.fileno()])
+                return pipe, spare.pid
+            self._reap(pipe, spare.pid)  # it has ended
+        return None
+
+    def _prepare(self) -> None:
+        """Fork a process that waits for a connection."""
+        ours, theirs = socket.socketpair()
+
+        def wait() -> socket.socket | None:
+            ours.close()
+            with theirs:
+                _, fds, _, _ = socket.recv_fds(theirs, 1, 1)
+            return socket.socket(fileno=fds[0]) if fds else None  # the server has ended, or needs us no more
+
+        self.lacks_spares = False  # if there can be none now, the next connection tries it again
+        with theirs, self._signals_wait():
+            pipe, pid = self._fork(wait)
+            self.spares[pipe] = _Spare(pid, ours)
+            self.lacks_spares = len(self.spares) < SPARE
+
+    def _dismiss(self, pipe: int) -> None:
+        """End a spare process."""
+        self.lacks_spares = True
+        spare = self.spares.pop(pipe)
+        spare.channel.close()
+        self._reap(pipe, spare.pid)
+
+    @contextmanager
+    def _signals_wait(self) -> Iterator[None]:
+        """Hold signals back until a child is known, and does not act as we do; report why there is none."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            yield
+        except OSError as error:  # there are too many processes, or open files
+            tool.complain(tool.os_error(error))
+            time.sleep(0.1)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def _fork(self, take: Callable[[], socket.socket | None]) -> tuple[int, int]:
+        """Fork a process that serves the connection that `take` returns there; return its pipe and its number."""
         reader, writer = os.pipe()
         try:
             pid = os.fork()
@@ -252,8 +314,7 @@ class Processes(Server):
             raise
         if pid:
             os.close(writer)
-            self.children[reader] = _Child(pid, network(address))
-            return
+            return reader, pid
 
         def say(line: bytes) -> None:
             with suppress(OSError):  # the server has ended
@@ -261,20 +322,31 @@ class Processes(Server):
 
         def work() -> int | None:
             try:
+                connection = take()
+                if not connection:
+                    return None
+                address = peer(connection)
+            except OSError:  # the peer has left
+                return None
+            try:
                 return self.serve(connection, address, lambda line: say(ADMITTED + line))
             except Failure as failure:
                 line = tool.printable(f"{tool.name()}: {failure}").encode(errors="replace")
                 say(FAILED + line[: select.PIPE_BUF - 2])
                 return failure.code
 
-        for fd in (reader, *self.children, self.listener.fileno()):
+        for fd in (reader, *self.children, *self.spares, self.listener.fileno()):
             os.close(fd)
+        for spare in self.spares.values():
+            spare.channel.close()
         for signum in SIGNALS:
             signal.signal(signum, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        tool.end(work)
+        return tool.end(work)
 
     def end(self, deadline: float) -> None:
+        for pipe in [*self.spares]:
+            self._dismiss(pipe)
         for child in self.children.values():
             os.kill(child.pid, signal.SIGTERM)
         while self.children and (left := deadline - time.monotonic()) > 0:
