@@ -18,7 +18,8 @@ MAINTAINER = cspool <root@localhost>
 # Wheels run no code when they are installed. docopt has none, and is what its hash says.
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: --no-binary=docopt
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' lib/cspool/__init__.py)
-TOOLS := $(wildcard bin/cspool-*)
+TOOLS := $(wildcard bin/cspool*)
+SHELLS = bash:bash-completion/completions/cspool zsh:zsh/site-functions/_cspool fish:fish/vendor_completions.d/cspool.fish
 PAGES := $(wildcard man/*.[1578])
 ROOMS := $(patsubst %/__init__.py,%,$(wildcard lib/cspool/__init__.py lib/cspool/*/__init__.py))
 # Ignore the MAIL that a login shell sets in the environment.
@@ -71,6 +72,14 @@ install:
 		chmod 755 $(DESTDIR)$(PREFIX)/bin/$$tool || exit 1; \
 	done
 	$(PYTHON) -m compileall -q -s "$(DESTDIR)" $(DESTDIR)$(PREFIX)/lib/cspool
+	for shell in $(SHELLS); do \
+		file=$(DESTDIR)$(PREFIX)/share/$${shell#*:} && install -d $${file%/*} && \
+		$(PYTHON) bin/cspool completion $${shell%%:*} > $$file || exit 1; \
+	done
+	for tool in $(notdir $(filter-out bin/cspool,$(TOOLS))); do \
+		ln -sf cspool $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$tool && \
+		ln -sf cspool.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$tool.fish || exit 1; \
+	done
 	for page in $(PAGES); do \
 		install -d $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} && \
 		install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} || exit 1; \
@@ -81,7 +90,9 @@ install:
 
 uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/lib/cspool $(DESTDIR)$(PREFIX)/share/doc/cspool
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,$(TOOLS))
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,$(TOOLS)) $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cspool
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/bash-completion/completions/,$(notdir $(TOOLS)))
+	rm -f $(patsubst bin/%,$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/%.fish,$(TOOLS))
 	for page in $(notdir $(PAGES)); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page; done
 
 dist:

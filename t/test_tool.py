@@ -137,12 +137,10 @@ def test_two_dashes_end_the_options(tool, words, expected):
             "usage: cspool-fsck [--repair] [--quiet] SPOOL or cspool-fsck --shared DIR1 DIR2",
         ),
         ("mkspool", ["--"], "usage: cspool-mkspool SPOOL"),
-        (
-            "sync",
-            ["--exec"],
-            "usage: cspool-sync [--quiet] [--patient=HOURS] [--follow] [--checkpoint] [--exec=COMMAND]",
-        ),
-        ("keygen", ["--comment", "--", "--passphrase"], "usage: cspool-keygen [--passphrase] [--comment=TEXT] KEY"),
+        ("sync", ["--exec"], "--exec: it needs a value: --exec=COMMAND"),
+        ("sync", ["--quiet=1"], "--quiet: it takes no value"),
+        ("seal", ["--m=1"], "--m: which one: --mailbox, --maildir, --mbox?"),
+        ("keygen", ["--comment", "--", "--passphrase"], "--comment: it needs a value: --comment=TEXT"),
     ],
 )
 def test_what_is_wrong_with_a_command_line(tool, words, said):

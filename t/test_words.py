@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parent.parent
-SOURCES = sorted([*TOP.glob("lib/cspool/**/*.py"), *TOP.glob("bin/cspool-*")])
+SOURCES = sorted([*TOP.glob("lib/cspool/**/*.py"), *TOP.glob("bin/cspool*")])
 TEXTS = [TOP / "README", TOP / "NEWS", *sorted(TOP.glob("man/*.[1578]"))]
 
 # Names in code, whole or as a part between underscores: what each is called now.

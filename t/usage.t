@@ -2,6 +2,8 @@
 # Every tool: --help, --version, nonsense, and a manual page with the same options and synopsis.
 . "$(dirname "$0")/tap.sh"
 
+cspool >list
+
 options() { grep -oE -- '--[a-z-]+' | sort -u | tr '\n' ' '; }
 
 for tool in "$top"/bin/cspool-*; do
@@ -23,7 +25,7 @@ for tool in "$top"/bin/cspool-*; do
 	expect "$name --help, nobody reads" 75 '' '' to_nobody "$name" --help
 	expect "$name --help, standard output closed" 74 '' "$name: standard output: closed" pipe "$name --help >&-"
 	expect "$name --help, no room" 75 '' "$name: no space left on device" pipe "$name --help >/dev/full"
-	ok "$name: in the README" grep -q "^    $name " "$top/README"
+	ok "$name: in what cspool lists" grep -q "^  ${name#cspool-} " list
 	ok "$name: in cspool(7)" grep -q "^\.It Xr $name " "$top/man/cspool.7"
 done
 

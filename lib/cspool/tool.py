@@ -32,6 +32,12 @@ def run(main: Callable[[Args], int | None], doc: str) -> None:
     end(lambda: main(_parse(doc)))
 
 
+def run_words(main: Callable[[list[str]], int | None]) -> None:
+    """Run a tool that reads the words of its command line itself."""
+    _open_standard_files()
+    end(lambda: main(sys.argv[1:]))
+
+
 def end(work: Callable[[], int | None]) -> NoReturn:
     """End the process with what `work` returns, or with the code of the error that it raises, which is reported."""
     try:

@@ -27,23 +27,37 @@ def read(doc: str, words: list[str]) -> Args:
         # By position: docopt 0.6.2 and docopt-ng name the third argument differently.
         found = docopt.docopt(doc, [*words[:end], *operands], False)
     except docopt.DocoptExit:
-        raise UsageError(_unknown_option(doc, words[:end]) or f"usage: {_synopsis(doc)}") from None
+        raise UsageError(_wrong_option(doc, words[:end]) or f"usage: {_synopsis(doc)}") from None
     return {
         key: [operands.get(one, one) for one in value] if isinstance(value, list) else operands.get(value, value)
         for key, value in found.items()
     }
 
 
-def _unknown_option(doc: str, words: list[str]) -> str | None:
-    """Return the message for the first option that the tool does not have, with the nearest that it has, or None."""
+def _wrong_option(doc: str, words: list[str]) -> str | None:
+    """Return the message for the first option that the tool does not have, or not in this form; None for none."""
     usage = _usage(doc).replace("|", " ").replace("...", "")
-    known = {word.strip("[]()").partition("=")[0] for word in usage.split() if "--" in word}
-    for word in words:
-        option = word.partition("=")[0]
+    known = {}  # with the name of the value, or ""
+    for word in usage.split():
+        option, _, value = word.strip("[]()").partition("=")
+        if option.startswith("--"):
+            known[option] = value
+    for number, word in enumerate(words):
+        option, equals, _ = word.partition("=")
+        if not option.startswith("-") or option == "-":
+            continue
         # docopt accepts any unique prefix of an option.
-        if option.startswith("-") and option != "-" and not any(one.startswith(option) for one in known):
+        meant = [option] if option in known else [one for one in known if one.startswith(option)]
+        if not meant:
             nearest = difflib.get_close_matches(option, sorted(known), 1, 0.7)
             return f"{option}: no such option: " + (f"did you mean {nearest[0]}?" if nearest else "see --help")
+        if len(meant) > 1:
+            return f"{option}: which one: {', '.join(sorted(meant))}?"
+        value = known[meant[0]]
+        if value and not equals and number + 1 == len(words):
+            return f"{option}: it needs a value: {meant[0]}={value}"
+        if equals and not value:
+            return f"{option}: it takes no value"
     return None
 
 
