@@ -10,7 +10,7 @@ mkdir -p /etc/exim4
 install -m 4755 "$(command -v exim4)" /usr/local/sbin/exim4
 PATH=/usr/local/sbin:$PATH
 install -d -o Debian-exim "$scratch/exim"
-example() { sed -n "/^begin $1/,/^begin/p" "/usr/share/doc/cspool/examples/exim.conf" | grep -v ^begin; }
+example() { sed -n "/^begin $1/,/^begin/p" "/usr/local/share/doc/cspool/examples/exim.conf" | grep -v ^begin; }
 cat >/etc/exim4/exim4.conf <<END
 exim_path = /usr/local/sbin/exim4
 keep_environment =
@@ -35,7 +35,7 @@ mail() { printf 'From: x@example.net\nSubject: %s\n\nhello\n' "$1" | exim4 -odf 
 queued() { exim4 -bp | grep -q "$1"; }
 try_again() { exim4 -qff && sleep 0.1 && "$@"; }
 
-man -P cat cspool | grep -o "\"|/bin/sh -c .*\"" >"$scratch/alice/.forward"
+man -P cat 7 cspool | grep -o "\"|/bin/sh -c .*\"" >"$scratch/alice/.forward"
 chown alice "$scratch/alice/.forward"
 mail one alice@mail.example.org
 ok "arrives by .forward" has alice one

@@ -2,7 +2,7 @@
 # A real inetd, xinetd, and the sockets of systemd, with the lines and units of the examples.
 . "$(dirname "$0")/machine.sh"
 need inetd xinetd systemd-socket-activate systemd-analyze curl openssl
-examples=/usr/share/doc/cspool/examples
+examples=/usr/local/share/doc/cspool/examples
 ip address add 192.0.2.1/32 dev lo
 echo Subject: one | as alice 'cspool-seal | ssh spool cspool-append'
 as alice 'mv .cspool mailhost && mv laptop .cspool && cspool-sync && echo secret | cspool-imapd --set-password'

@@ -1,5 +1,5 @@
 # A private machine for mail servers and the like, for tests that only root can run; they source it first. cspool is
-# installed under /usr with the system's Python, as by a distribution. The account of alice is set up as the README
+# installed under /usr/local with the system's Python, as by a distribution. The account of alice is set up as the README
 # says: as spool host, as mail host, and in ~/laptop as her own machine.
 
 # shellcheck shell=sh disable=SC2154 # scratch and top are those of tap.sh
@@ -7,7 +7,7 @@
 need ip man
 ip link set lo up
 chmod 755 "$scratch"
-make -s -C "$top" install PREFIX=/usr PYTHON=/usr/bin/python3
+make -s -C "$top" install PREFIX=/usr/local PYTHON=/usr/bin/python3
 PATH=$PATH:/usr/sbin
 for user in alice:10001 cspool:10002; do
 	name=${user%:*} id=${user#*:}
@@ -19,7 +19,7 @@ done
 # as USER COMMANDS: run commands in a shell of that user, as after login.
 as() {
 	setpriv --reuid="$1" --regid="$1" --clear-groups env -i HOME="$scratch/$1" USER="$1" \
-		PATH=/usr/bin:/bin sh -c "cd && $2"
+		PATH=/usr/local/bin:/usr/bin:/bin sh -c "cd && $2"
 }
 
 # start_spoolhost: start sshd on port 22, for alice.
@@ -39,16 +39,16 @@ stop_spoolhost() {
 
 as alice 'mkdir -m 700 .ssh laptop && ssh-keygen -q -t ed25519 -N "" -f .ssh/id_ed25519 && cp .ssh/id_ed25519.pub .
 printf "Host spool\nHostName 127.0.0.1\nStrictHostKeyChecking accept-new\nLogLevel ERROR\n" >.ssh/config'
-as alice "set -e; $(readme 'The spool host, in an account')"
+as alice "set -e; $(readme 'A spool host of its own')"
 start_spoolhost
-as alice "export CSPOOL_HOME=laptop; $(readme 'Your first machine')" >setup.log 2>&1 || cat setup.log
-as alice "set -e; cp laptop/key.pub alice.pub; $(readme 'The mail host, in the account')
-cp .cspool/key.pub mailhost.pub; export CSPOOL_HOME=laptop; $(readme 'The mail host, in the account' 2)"
+as alice "export CSPOOL_HOME=laptop; $(readme 'A spool host of its own' 2)" >setup.log 2>&1 || cat setup.log
+as alice "set -e; cp laptop/key.pub alice.pub; $(readme 'The mail host, by hand')
+cp .cspool/key.pub mailhost.pub; export CSPOOL_HOME=laptop; $(readme 'The mail host, by hand' 2)"
 
 # make_bob: set up bob, who has no account. The user cspool delivers to him with the script in the examples, and owns
 # his spool.
 make_bob() {
-	install -D -m 755 "/usr/share/doc/cspool/examples/deliver" /etc/cspool/deliver
+	install -D -m 755 "/usr/local/share/doc/cspool/examples/deliver" /etc/cspool/deliver
 	install -d -o cspool -g cspool /etc/cspool/bob /var/spool/cspool
 	as cspool 'mkdir -m 700 laptop && cspool-keygen laptop/key
 	cd /etc/cspool/bob && cspool-keygen key && cp ~/laptop/key.pub recipient

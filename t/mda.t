@@ -2,7 +2,7 @@
 # procmail and maildrop, with their examples: a mailing list to its own mailbox, and what fails stays with the mail server.
 . "$(dirname "$0")/machine.sh"
 need procmail maildrop
-examples=/usr/share/doc/cspool/examples
+examples=/usr/local/share/doc/cspool/examples
 install -m 644 "$examples/procmailrc" "$scratch/alice/.procmailrc"
 install -m 600 -o alice "$examples/mailfilter" "$scratch/alice/.mailfilter"
 

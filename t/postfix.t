@@ -40,7 +40,7 @@ deferred() { postqueue -p | grep -q "($1"; }
 try_again() { postqueue -f && sleep 0.1 && "$@"; }
 
 # .forward, as the README has made it, with the line of cspool(7)
-ok "the line of cspool(7)" sh -c "man -P cat cspool | sed -n 's/^  *\"/\"/p' | grep -xFf $scratch/alice/.forward"
+ok "the line of cspool(7)" sh -c "man -P cat 7 cspool | sed -n 's/^  *\"/\"/p' | grep -xFf $scratch/alice/.forward"
 mail one
 ok "arrives by .forward" await has alice one
 ok "and has left the queue" await empty
@@ -80,7 +80,7 @@ as alice 'rmdir spool && mv back spool'
 is "$(subjects alice)" "one away keyless full denied" "each once"
 
 # Plus addresses
-as alice "echo '\"|cspool-seal \${EXTENSION:+--mailbox=\$EXTENSION} | cspool-append spool: || exit 75\"' >.forward"
+as alice "echo '\"|/usr/local/bin/cspool-seal \${EXTENSION:+--mailbox=\$EXTENSION} | /usr/local/bin/cspool-append spool: || exit 75\"' >.forward"
 mail plus alice+lists@example.org
 ok "a plus address" await has alice plus lists
 mail plain
@@ -88,7 +88,7 @@ ok "and one without" await has alice plain
 
 # mailbox_command: for all users of the machine that have no .forward
 as alice 'rm .forward'
-postconf -e 'mailbox_command = cspool-seal ${EXTENSION:+--mailbox=$EXTENSION} | cspool-append spool: || exit 75'
+postconf -e 'mailbox_command = /usr/local/bin/cspool-seal ${EXTENSION:+--mailbox=$EXTENSION} | /usr/local/bin/cspool-append spool: || exit 75'
 postfix reload 2>/dev/null
 mail command
 ok "arrives by mailbox_command" await has alice command
@@ -101,7 +101,7 @@ start_spoolhost
 ok "and arrives later" await try_again has alice later
 
 # Postfix is killed in the middle of something: nothing is lost, and all is delivered once.
-as alice "$(readme 'The mail host, in the account' | grep forward)"
+as alice "$(readme 'The mail host, by hand' | grep forward)"
 for round in 1 2 3 4 5 6; do
 	mail "crash$round"
 	python3 -c "import time; time.sleep($round * 0.06)"
@@ -117,12 +117,12 @@ is "$(subjects alice | tr ' ' '\n' | grep crash | sort | tr '\n' ' ')" "crash1 c
 
 # pipe(8), with the lines and the script of the examples: bob has no account.
 make_bob
-cat "/usr/share/doc/cspool/examples/master.cf" >>"$MAIL_CONFIG/master.cf"
+cat "/usr/local/share/doc/cspool/examples/master.cf" >>"$MAIL_CONFIG/master.cf"
 echo 'bob@example.net bob' >users
 postmap users
 postconf -e 'virtual_mailbox_domains = example.net' "virtual_mailbox_maps = hash:$PWD/users" \
-	"$(sed -n 's/^#\t\(virtual_transport.*\)/\1/p' "/usr/share/doc/cspool/examples/master.cf")" \
-	"$(sed -n 's/^#\t\(cspool_dest.*\)/\1/p' "/usr/share/doc/cspool/examples/master.cf")"
+	"$(sed -n 's/^#\t\(virtual_transport.*\)/\1/p' "/usr/local/share/doc/cspool/examples/master.cf")" \
+	"$(sed -n 's/^#\t\(cspool_dest.*\)/\1/p' "/usr/local/share/doc/cspool/examples/master.cf")"
 postfix reload 2>/dev/null
 mail piped bob@example.net
 mail plus bob+lists@example.net

@@ -1,22 +1,37 @@
 #!/bin/sh
 . "$(dirname "$0")/tap.sh"
 spool=$HOME/spool
+mkdir fake
+printf '#!/bin/sh\nshift; sh -c "$1"\n' >fake/ssh
+chmod +x fake/ssh
 
-expect "the first machine" 0 "*\$ cspool-mkspool $spool*\$ cspool-keygen *\$ cspool-sync*cspool-sync --quiet*cspool-key-1 *" '' \
+expect "the first machine" 0 "*\$ cspool-mkspool $spool*\$ cspool-keygen *\$ cspool-sync*cspool-sync --quiet --checkpoint*set folder=*cspool-setup --mail-host=*" '' \
 	cspool-setup "$spool"
 is "$(stat -c %a "$HOME/.cspool" "$HOME/.cspool/key" | xargs)" "700 600" "is for its owner only"
 expect "is set up" 0 '*log        record 0*' '' cspool-status
 before=$(cksum "$HOME/.cspool/key")
 expect "once more changes nothing" 0 '*' '' cspool-setup "$spool"
+is "$(grep '^\$ ' out)" '$ cspool-sync' "and shows nothing that was there"
 is "$(cksum "$HOME/.cspool/key")" "$before" "not the key"
 mv "$HOME/.cspool/key.pub" public
 expect "a public key that is missing" 0 '*' '' cspool-setup "$spool"
 ok "is written again" cmp -s public "$HOME/.cspool/key.pub"
 expect "not for another spool" 78 '*' 'cspool-setup: */spool: names another spool: *' cspool-setup "$HOME/elsewhere"
 
-# The mail host, as it is told to be set up
+expect "a name with a dot" 64 '' 'cspool-setup: vps.example.org: did you mean vps.example.org: (a host), *' \
+	on dot cspool-setup vps.example.org
+ok "nothing is made" test ! -e "$HOME/dot"
+mkdir dotted.directory
+expect "a directory with one" 0 '*$ cspool-mkspool */dotted.directory/*' '' on dot cspool-setup dotted.directory/spool
+expect "a locked key: what crontab needs" 0 '*set CSPOOL_PASSPHRASE_COMMAND*' '' \
+	on locked env CSPOOL_PASSPHRASE_COMMAND='echo secret' cspool-setup --passphrase "$HOME/locked-spool"
+expect "a test without a mail host" 64 '' 'cspool-setup: --test: which mail host is not known: *' cspool-setup --test
+expect "a spool that the mail host cannot reach" 64 '' "*$spool: a directory here, which *" \
+	env PATH="$scratch/fake:$PATH" cspool-setup --mail-host=vps
+
+# The mail host, by hand
 mkdir -m 700 "$HOME/mailhost"
-cspool-setup "$spool" | grep '^cspool-key-1' >"$HOME/mailhost/recipient"
+cp "$HOME/.cspool/key.pub" "$HOME/mailhost/recipient"
 cspool-keygen "$HOME/mailhost/key"
 printf 'Subject: one\n\n1\n' | on mailhost pipe "cspool-seal | cspool-append $spool"
 cspool-trust "$HOME/mailhost/key.pub"

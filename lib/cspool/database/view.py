@@ -190,6 +190,15 @@ def come_since(db: sqlite3.Connection, number: int) -> list[Fields]:
     return found
 
 
+def has_message(db: sqlite3.Connection, message_id: bytes) -> bool:
+    """Return whether a message with this Message-ID, in angle brackets, is in a mailbox."""
+    query = (
+        "SELECT 1 FROM ordering JOIN message ON message.content = ordering.content"
+        " WHERE message_id = ? AND mailbox IS NOT NULL"
+    )
+    return bool(db.execute(query, (message_id,)).fetchone())
+
+
 def names(db: sqlite3.Connection) -> list[str]:
     """Return the names of all mailboxes."""
     return [name for (name,) in db.execute("SELECT name FROM mailbox WHERE name NOTNULL")]
