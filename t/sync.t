@@ -24,7 +24,7 @@ mkdir -m 700 "$HOME/new"
 cp "$HOME/laptop/key" "$HOME/laptop/spool" "$HOME/new"
 on new cspool-trust "$HOME/mailhost/key.pub"
 expect "a new machine that has changed something already" 0 '' '' on new cspool-sync
-is "$(on new cspool-status --offline | sed -n 's/^outbox *//p')" "0 changes" "sends it at once"
+is "$(on new cspool-status --offline | sed -n 's/^outbox *//p')" "" "sends it at once"
 
 # What goes wrong is said in one line.
 expect "no home" 66 '' 'cspool-sync: */none/*: no such file or directory' on none cspool-sync
@@ -157,6 +157,6 @@ expect "without a terminal" 78 '' '*no terminal to ask on' on locked setsid -w c
 on locked imap 'a CREATE x' >/dev/null
 echo secret >answers
 expect "asked for once for all tools, on the terminal" 0 '' '' typed env CSPOOL_HOME="$HOME/locked" cspool-sync <answers
-is "$(on locked cspool-status --offline | sed -n 's/^outbox *//p')" "0 changes" "all is sent and applied"
+is "$(on locked cspool-status --offline | sed -n 's/^outbox *//p')" "" "all is sent and applied"
 
 done_testing

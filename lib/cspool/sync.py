@@ -84,8 +84,8 @@ class Sync:
                 with suppress(FileNotFoundError):
                     os.unlink(self.failed_file)
             elif code != os.EX_TEMPFAIL:
-                text = self.last_line or f"it ended with status {code}"
-                disk.replace_private(self.failed_file, f"{tool.printable(text)}\n".encode())
+                text = tool.printable(f"{self.last_line or 'no reason given'} (status {code})")
+                disk.replace_private(self.failed_file, f"{text}\n".encode())
 
     def _is_overdue(self) -> bool:
         """Return whether it is time to report that there was no successful sync; if so, note the time of the report."""
