@@ -18,7 +18,12 @@ expect "the key is trusted" 0 '*trusted * 0 relay*' '' on laptop cspool-trust --
 expect "nothing is said where all was trusted in the end" 0 '' '' on desktop pipe 'cspool-fetch | cspool-apply'
 is "$(on desktop count_messages)" 1 "on the other machine too"
 
-on desktop cspool-trust --distrust relay.pub
+expect "a key that is not trusted" 65 '' 'cspool-trust: AAAA: no trusted keys begin with it: cspool-trust --list' \
+	on desktop cspool-trust --distrust AAAA
+expect "all of them" 65 '' 'cspool-trust: : several trusted keys*' on desktop cspool-trust --distrust ''
+expect "a file that is none" 66 '' 'cspool-trust: none.pub: no such file*' on desktop cspool-trust --distrust none.pub
+key=$(on desktop cspool-trust --list | awk '$4 == "relay" { print substr($2, 1, 12) }')
+expect "a key by its beginning" 0 '' '' on desktop cspool-trust --distrust "$key"
 on desktop pipe 'cspool-outbox | cspool-append'
 printf 'Subject: late\n\n1\n' | relayed
 expect "mail after distrust is set aside" 65 '' 'cspool-apply: record 5 is set aside: *' \
