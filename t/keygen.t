@@ -57,4 +57,12 @@ expect "a public key where the secret one belongs" 78 '' 'cspool-seal: key.pub: 
 expect "no key at all" 66 '' 'cspool-seal: none: no such file or directory' \
 	pipe 'echo mail | cspool-seal --from=none --to=key.pub'
 
+# A mail host with its own key as recipient: only it could read the mail.
+mkdir -m 700 "$HOME/host"
+cspool-keygen "$HOME/host/key"
+cp "$HOME/host/key.pub" "$HOME/host/recipient"
+expect "a recipient that is the key of the host" 78 '' "cspool-seal: */recipient: the key of this host: put the user's key.pub there" \
+	on host pipe 'echo x | cspool-seal >sealed'
+expect "is what was asked for with --to" 0 '' '' on host pipe 'echo x | cspool-seal --to "$CSPOOL_HOME/key.pub" >sealed'
+
 done_testing

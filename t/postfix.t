@@ -88,7 +88,8 @@ ok "and one without" await has alice plain
 
 # mailbox_command: for all users of the machine that have no .forward
 as alice 'rm .forward'
-postconf -e 'mailbox_command = /usr/local/bin/cspool-seal ${EXTENSION:+--mailbox=$EXTENSION} | /usr/local/bin/cspool-append spool: || exit 75'
+as alice 'echo spool: >.cspool/spool'
+page cspool-hosting.7 Delivery >>"$MAIL_CONFIG/main.cf"
 postfix reload 2>/dev/null
 mail command
 ok "arrives by mailbox_command" await has alice command
