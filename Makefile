@@ -4,7 +4,10 @@
 # make bench       measure what things cost, beside the least they could and other programs (MESSAGES=10000; minutes)
 # make lint        check style, types, shell, manual pages, and imported packages for known vulnerabilities
 # make install     PREFIX=/usr/local DESTDIR= PYTHON=python3 (which must have PyNaCl and docopt)
-# make dist        a release archive
+# make dist        a release archive, which pip, pipx and Homebrew take too
+# make wheel       a wheel made from it
+# make html        the manuals for a web site, in html/
+# make outdated    list the packages that are pinned and have a newer version
 # make deb         a package for Debian
 # make uninstall clean
 
@@ -27,6 +30,7 @@ ifneq ($(origin MAIL),command line)
 MAIL =
 endif
 MESSAGES = 10000
+COMMA := ,
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 
 # This PATH has the tools of this tree first.
@@ -96,9 +100,30 @@ uninstall:
 	for page in $(notdir $(PAGES)); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page; done
 
 dist:
+	sections=$$(for n in 1 5 7 8; do echo "\"share/man/man$$n\" = [\"man/*.$$n\"]"; done | tr '\n' '|'); \
+	sed "s/@VERSION@/$(VERSION)/; s!@TOOLS@!$(patsubst %,\"%\"$(COMMA),$(TOOLS))!; s!@PAGES@!$$sections!" .dist/pyproject.toml | \
+		tr '|' '\n' > $(OUT)/pyproject.toml
 	tar -czf $(OUT)/cspool-$(VERSION).tar.gz --exclude=__pycache__ --sort=name --owner=0 --group=0 --numeric-owner \
-		--transform='s,^,cspool-$(VERSION)/,' \
-		.ci .debian .gitignore .mypy.ini .pytest.ini .ruff.toml .shellcheckrc COPYING Makefile NEWS README bin lib man t
+		--transform='s,^,cspool-$(VERSION)/,' -C $(abspath $(OUT)) pyproject.toml -C $(CURDIR) \
+		.ci .debian .dist .gitignore .mypy.ini .pytest.ini .ruff.toml .shellcheckrc COPYING Makefile NEWS README bin lib man t
+
+wheel: dist
+	$(PYTHON) -m venv $(OUT)/.wheel
+	$(OUT)/.wheel/bin/pip wheel --quiet --disable-pip-version-check --no-deps -w $(OUT) $(OUT)/cspool-$(VERSION).tar.gz
+	rm -rf $(OUT)/.wheel
+
+html:
+	install -d $(OUT)/html
+	install -m 644 man/html/style.css man/html/pipeline.svg $(OUT)/html
+	for page in $(PAGES); do \
+		mandoc -Thtml -Ostyle=style.css,man=%N.%S.html $$page | \
+			awk '/<pre>/ && !done && "'$$page'" == "man/cspool.7" { print "<img src=\"pipeline.svg\" alt=\"the pipeline\">"; hidden = 1 } \
+				!hidden { print } /<\/pre>/ && hidden { hidden = 0; done = 1 }' > $(OUT)/html/$${page#man/}.html || exit 1; \
+	done
+	ln -sf cspool.7.html $(OUT)/html/index.html
+
+outdated: $(VENV)/ready-for-tests
+	$(VENV)/bin/pip list --disable-pip-version-check --outdated
 
 deb:
 	rm -rf $(OUT)/.deb
@@ -117,4 +142,4 @@ clean:
 	rm -rf $(VENV) .demo .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: all demo check bench lint install uninstall dist deb clean
+.PHONY: all demo check bench lint install uninstall dist wheel html outdated deb clean

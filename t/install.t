@@ -38,4 +38,23 @@ else
 	echo "# the distribution's python3-nacl and python3-docopt: skipped, not installed"
 fi
 
+# The archive as pip and pipx take it, and the manuals for a web site.
+expect "make dist" 0 '' '' make -s -C "$top" dist OUT="$scratch"
+ok "generates what pip needs, and leaves it nowhere else" sh -c "tar -tzf cspool-*.tar.gz | grep -q '^cspool-[0-9.]*/pyproject.toml' && [ ! -e '$top/pyproject.toml' ]"
+"$python" -m venv fresh
+if fresh/bin/pip install --quiet --disable-pip-version-check cspool-*.tar.gz >pip.log 2>&1; then
+	expect "pip installs the archive" 0 'cspool [0-9]*  setup *' '' env -i PATH=/usr/bin:/bin fresh/bin/cspool
+	ok "with the manuals" test -e fresh/share/man/man7/cspool-recovery.7
+	expect "and the tools run" 0 '' '' env -i HOME="$HOME" PATH=/usr/bin:/bin fresh/bin/cspool mkspool from-pip
+else
+	echo "# pip cannot install here: $(tail -1 pip.log)"
+fi
+if command -v mandoc >/dev/null; then
+	expect "make html" 0 '' '' make -s -C "$top" html OUT="$scratch"
+	is "$(echo html/*.[1578].html | wc -w)" "$(echo "$top"/man/*.[1578] | wc -w)" "has each page"
+	ok "with its picture" grep -q pipeline.svg html/cspool.7.html
+	is "$(grep -ho 'href="cspool[^"#]*' html/*.html | sort -u | sed 's/href="//' | while read -r page; do [ -e "html/$page" ] || echo "$page"; done)" "" \
+		"and no link leads nowhere"
+fi
+
 done_testing
