@@ -16,7 +16,7 @@ VENV = .venv
 PREFIX = /usr/local
 DESTDIR =
 OUT = .
-MAINTAINER = cspool <root@localhost>
+MAINTAINER = cspool <cspool@packages.example.org>
 
 # Wheels run no code when they are installed. docopt has none, and is what its hash says.
 PIP = $(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: --no-binary=docopt
@@ -90,7 +90,10 @@ install:
 	done
 	install -d $(DESTDIR)$(PREFIX)/share/doc/cspool/examples
 	install -m 644 man/examples/* $(DESTDIR)$(PREFIX)/share/doc/cspool/examples
-	sed -i 's|/usr/local|$(PREFIX)|g' $(DESTDIR)$(PREFIX)/share/man/man?/cspool* $(DESTDIR)$(PREFIX)/share/doc/cspool/examples/*
+	install -m 644 README NEWS $(DESTDIR)$(PREFIX)/share/doc/cspool
+	cd $(DESTDIR)$(PREFIX)/share && for file in man/man?/cspool* doc/cspool/README doc/cspool/examples/*; do \
+		sed 's|/usr/local|$(PREFIX)|g' "$$file" > "$$file.new" && cat "$$file.new" > "$$file" && rm "$$file.new" || exit 1; \
+	done
 
 uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/lib/cspool $(DESTDIR)$(PREFIX)/share/doc/cspool
@@ -132,6 +135,10 @@ deb:
 	gzip -9n $(OUT)/.deb/usr/share/man/man*/*
 	install -m 644 COPYING $(OUT)/.deb/usr/share/doc/cspool/copyright
 	gzip -9nc NEWS > $(OUT)/.deb/usr/share/doc/cspool/NEWS.gz
+	printf 'cspool (%s) unstable; urgency=medium\n\n  * See NEWS.gz.\n\n -- %s  %s\n' '$(VERSION)' '$(MAINTAINER)' \
+		"$$(date -uR -r NEWS)" | gzip -9n > $(OUT)/.deb/usr/share/doc/cspool/changelog.gz
+	rm $(OUT)/.deb/usr/share/doc/cspool/NEWS
+	mv $(OUT)/.deb/usr/share/zsh/site-functions $(OUT)/.deb/usr/share/zsh/vendor-completions
 	install -d $(OUT)/.deb/DEBIAN
 	sed 's/@VERSION@/$(VERSION)/; s/@MAINTAINER@/$(MAINTAINER)/' .debian/control > $(OUT)/.deb/DEBIAN/control
 	install -m 755 .debian/postinst .debian/prerm $(OUT)/.deb/DEBIAN

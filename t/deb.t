@@ -4,6 +4,9 @@
 need make dpkg-deb man
 
 expect "make deb" 0 '*' '' make -s -C "$top" deb OUT="$scratch"
+if command -v lintian >/dev/null; then
+	expect "lintian has nothing to say" 0 '' '*' lintian --allow-root --fail-on=error,warning cspool_*_all.deb
+fi
 rm -f /etc/dpkg/dpkg.cfg.d/* # where a small image leaves out all manuals
 files() { find /etc /usr /var/lib -path /var/lib/dpkg -prune -o -print | sort; }
 files >before
