@@ -104,7 +104,7 @@ uninstall:
 
 dist:
 	sections=$$(for n in 1 5 7 8; do echo "\"share/man/man$$n\" = [\"man/*.$$n\"]"; done | tr '\n' '|'); \
-	sed "s/@VERSION@/$(VERSION)/; s!@TOOLS@!$(patsubst %,\"%\"$(COMMA),$(TOOLS))!; s!@PAGES@!$$sections!" .dist/pyproject.toml | \
+	sed "s/@VERSION@/$(VERSION)/; s!@TOOLS@!$(patsubst %,\"%\"$(COMMA),$(TOOLS))!; s!@PAGES@!$$sections!" .dist/pyproject.in | \
 		tr '|' '\n' > $(OUT)/pyproject.toml
 	tar -czf $(OUT)/cspool-$(VERSION).tar.gz --exclude=__pycache__ --sort=name --owner=0 --group=0 --numeric-owner \
 		--transform='s,^,cspool-$(VERSION)/,' -C $(abspath $(OUT)) pyproject.toml -C $(CURDIR) \

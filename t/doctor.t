@@ -35,6 +35,12 @@ echo "$PWD/other" >"$HOME/laptop/spool"
 expect "another spool" 1 '*BAD   spool *contradicts what has been seen*cspool-recovery(7)*' '' on laptop cspool-doctor
 echo "$HOME/spool" >"$HOME/laptop/spool"
 
+cp "$HOME/laptop/mail.db" good.db
+rm -f "$HOME/laptop"/mail.db-*
+echo rubbish >"$HOME/laptop/mail.db"
+expect "a damaged message database" 1 '*well  spool*BAD   mail *not a message database*-> keep it as *mail.db.old*schedule*' '' on laptop cspool-doctor
+mv good.db "$HOME/laptop/mail.db"
+
 # Mail hosts.
 mkdir -m 700 "$HOME/stranger"
 cspool-keygen "$HOME/stranger/key"
@@ -82,7 +88,10 @@ printf 'Subject: one\n\n1\n' | deliver
 on laptop cspool-sync
 mkdir backup
 expect "a backup of nothing" 1 'BAD   key *nothing can be read without it*' '' on laptop cspool-doctor --backup=backup
-cp "$HOME/laptop/key" backup && chmod 644 backup/key
+chmod 644 backup/key 2>/dev/null
+echo rubbish >backup/key
+expect "a key that is none" 1 'BAD   key *not a secret key*' '' on laptop cspool-doctor --backup=backup
+cp "$HOME/laptop/key" backup
 expect "a backup without the spool" 1 '*BAD   spool *neither a spool nor a stream*' '' on laptop cspool-doctor --backup=backup
 cspool-fetch --after=0 "$HOME/spool" >backup/stream
 expect "a stream" 0 'well  key *well  spool *backup/stream: 1 messages in * records can be read' '' on laptop cspool-doctor --backup=backup

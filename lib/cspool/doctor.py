@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from . import frame, home, keys, pipeline
@@ -120,7 +121,7 @@ def _spool(offline: bool) -> Finding:
     except Failure as failure:
         return Finding(BAD, "spool", str(failure), *_ABOUT_SPOOL)
     if os.path.exists(home.path("mail.db")):
-        with schema.opened(home.path("mail.db")) as db:
+        with suppress(Failure), schema.opened(home.path("mail.db")) as db:  # what is wrong with it is said below
             if not seen.agrees(db, head) or seen.contradictions(db):
                 text = f"{spool}: it contradicts what has been seen"
                 return Finding(BAD, "spool", text, "find out which of the two is right", "cspool-recovery(7)")
@@ -145,7 +146,10 @@ def _database() -> Iterator[Finding]:
             (sealed,) = db.execute("SELECT sealed FROM cursor").fetchone()
             yield _clock(sealed or 0)
     except Failure as failure:
-        yield Finding(BAD, "mail", str(failure), "cspool-sync makes it from the spool", "cspool-recovery(7)")
+        remedy = "cspool-sync makes it from the spool"
+        if os.path.exists(path):
+            remedy = f"keep it as {path}.old, with what it has not sent; then {remedy}"
+        yield Finding(BAD, "mail", str(failure), remedy, "cspool-recovery(7)")
 
 
 def _sync(synced: int | None, oldest: int | None) -> Finding:
@@ -248,6 +252,8 @@ def backup(directory: str) -> Iterator[Finding]:
             with open(key, "rb") as file, open(os.open(copy, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as out:
                 out.write(file.read(keys.FILE_MAX + 1))
             is_locked = keys.is_locked(copy)
+            if not is_locked:
+                keys.read_ring(copy, home.passphrase)
         except OSError:
             yield Finding(
                 BAD, "key", f"{key}: missing: nothing can be read without it", "copy it", "cspool-recovery(7)"
