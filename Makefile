@@ -1,7 +1,8 @@
 # make             set up .venv with the two packages that the tools import
 # make demo        show the whole suite at work, in a scratch directory (LISTEN=1, MAIL=files)
 # make check       all tests (CSPOOL_CORPUS=directory: also on the mail there)
-# make bench       measure what things cost, beside the least they could and other programs (MESSAGES=10000; minutes)
+# make bench       measure what things cost, beside the least they could and other programs (MESSAGES=10000; minutes);
+#                  .bench-history has each run, and .bench-history.svg the picture
 # make lint        check style, types, shell, manual pages, and imported packages for known vulnerabilities
 # make install     PREFIX=/usr/local DESTDIR= PYTHON=python3 (which must have PyNaCl and docopt)
 # make dist        a release archive, which pip, pipx and Homebrew take too

@@ -21,10 +21,13 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP / "lib"))
 
+import cspool
+import history
 import nacl.public
 import nacl.signing
 from cspool.octets import without_envelope
 
+HISTORY = TOP / ".bench-history"  # beside it is the picture
 RUNS = 15  # of a short command
 INDEX = "DATE FROM SENDER SUBJECT TO CC MESSAGE-ID REFERENCES CONTENT-TYPE IN-REPLY-TO REPLY-TO LIST-POST"
 GROWS = ("search of text", "SORT", "THREAD")  # have a cost for each message
@@ -404,6 +407,9 @@ def main(arguments):
             print()
         if bench.left_out:
             print("not installed, and left out:", ", ".join(sorted(set(bench.left_out))))
+        history.add(HISTORY, cspool.__version__, count, bench.results)
+        HISTORY.with_suffix(".svg").write_text(history.picture(history.read(HISTORY)))
+        print(f"This run is in {HISTORY}, and all of them in {HISTORY.with_suffix('.svg')}\n")
         grown = growth([max(1, count // 10), count, 10 * count])
         if "--json" in arguments:
             names = ("section", "what", "seconds", "beside", "of_that")
