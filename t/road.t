@@ -77,7 +77,13 @@ expect "a .forward with other lines" 73 '*' '*.forward there has other lines: ad
 	alice laptop 'cspool-setup --mail-host=alice@vps.example.org'
 is "$(alice vps 'cat .forward')" '|elsewhere' "is left alone"
 expect "without one" 0 '*' '' alice laptop 'cspool-setup --mail-host=alice@vps.example.org --no-forward'
-alice vps 'rm .forward'
+alice vps 'rm .forward; : >.cspool/recipient; printf "echo welcome; echo in case of need; echo there is help\n" >.profile-noise
+	printf "#!/bin/sh\n. ~/.profile-noise; exec /bin/sh \"\$@\"\n" >noisy && chmod +x noisy'
+root vps "sed -i 's|^alice:\\(.*\\):/bin/sh|alice:\\1:/home/alice/noisy|' /etc/passwd"
+expect "a recipient that was left empty, and a login that prints lines" 0 '*Your public key*' '*of a .bashrc or a motd*' \
+	alice laptop 'cspool-setup --mail-host=alice@vps.example.org --no-forward'
+ok "the recipient is whole" sh -c "[ '$(alice laptop 'cat .cspool/key.pub')' = '$(alice vps 'cat .cspool/recipient')' ]"
+root vps "sed -i 's|:/home/alice/noisy|:/bin/sh|' /etc/passwd"
 expect "a host that is none" 75 '' 'cspool-setup: nowhere.invalid: *does ssh nowhere.invalid work by itself?' \
 	alice laptop 'cspool-setup --mail-host=nowhere.invalid'
 root vps 'mv /usr/local/bin/cspool-seal /usr/local/bin/away'

@@ -1,8 +1,10 @@
 """Setting up the mail host over ssh: a home there with a key of its own, and the line that delivers through it."""
 
+import base64
 import os
 import shlex
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -16,10 +18,13 @@ from .keys import PublicKey
 SSH_FAILED = 255
 MAIL_PATH = ("/usr/bin", "/bin")  # where a mail server finds programs
 FILES = (".cspool/key.pub", ".cspool/recipient", ".cspool/spool", ".forward")
+MARK = "cspool-setup:"  # begins each line that we ask for; a login may print others
 # Prints the working directory, where the tools are, and the lines of each file that is there.
 LOOK = (
-    'echo "cwd $PWD"; echo "tool $(command -v cspool-seal)"; [ ! -e .cspool ] || echo "there .cspool";'
-    f' for f in {" ".join(FILES)}; do [ ! -e "$f" ] || {{ echo "there $f"; sed "s|^|in $f |" "$f"; echo; }}; done'
+    f'echo "{MARK}cwd $PWD"; echo "{MARK}tool $(command -v cspool-seal)";'
+    f' [ ! -e .cspool ] || echo "{MARK}there .cspool";'
+    f" for f in {' '.join(FILES)}; do"
+    f' [ ! -e "$f" ] || {{ echo "{MARK}there $f"; sed "s|^|{MARK}in $f |" "$f"; echo; }}; done'
 )
 PATIENCE = 120  # seconds in which a test message has to arrive
 
@@ -36,7 +41,8 @@ class There(NamedTuple):
 
 def ssh(host: str, script: str, given: bytes = b"") -> bytes:
     """Run a script there, in the home directory; return what it prints. Raises TryAgain with its last error."""
-    done = subprocess.run(["ssh", host, script], input=given, capture_output=True, check=False)
+    command = ["ssh", host, f"sh -c {shlex.quote(script)}"]  # the login shell may be another one
+    done = subprocess.run(command, input=given, capture_output=True, check=False)
     if done.returncode == SSH_FAILED:
         raise TryAgain(f"{host}: {pipeline.last_line(done.stderr, 'ssh')}: does ssh {host} work by itself?")
     if done.returncode:
@@ -48,7 +54,9 @@ def look(host: str) -> There:
     """Return what is on the mail host. Raises TryAgain, also if cspool is not installed there."""
     directory, tool, files = "", "", {}
     for line in ssh(host, LOOK).decode("utf-8", "replace").splitlines():
-        word, _, rest = line.partition(" ")
+        word, _, rest = line.removeprefix(MARK).partition(" ")
+        if not line.startswith(MARK):
+            continue
         if word == "cwd":
             directory = rest
         elif word == "tool":
@@ -72,24 +80,19 @@ def set_up(host: str, with_forward: bool, say: Say) -> None:
     spool = spool_there(host, there)
     _check_recipient(host, there, public)
 
-    def run(why: str, script: str, given: str = "") -> None:
-        source = f" <{shlex.quote(given)}" if given else ""
-        say(why, f"ssh {host} {shlex.quote(script)}{source}")
-        octets = b""
-        if given:
-            with open(given, "rb") as file:
-                octets = file.read()
-        ssh(host, script, octets)
+    def run(why: str, script: str) -> None:
+        say(why, f"ssh {host} {_quoted(script)}")
+        ssh(host, script)
 
     if ".cspool" not in there.files:
         run("A home for cspool on the mail host.", "mkdir -m 700 .cspool")
     if ".cspool/key.pub" not in there.files:
         run("A key of its own, which can only deliver.", "cspool-keygen .cspool/key")
-    if ".cspool/recipient" not in there.files:
-        run("Your public key, to which it seals.", "cat >.cspool/recipient", home.path("key.pub"))
+    if not there.files.get(".cspool/recipient", "").strip():
+        run("Your public key, to which it seals.", f"echo {shlex.quote(public.line())} >.cspool/recipient")
     if there.files.get(".cspool/spool", "").strip() != spool:
         run("Where it appends.", f"echo {shlex.quote(spool)} >.cspool/spool")
-    _trust(host, say)
+    _trust(host, look(host).files.get(".cspool/key.pub", ""), say)
     line = forward_line(there)
     if with_forward and "cspool-seal" not in there.files.get(".forward", ""):
         if there.files.get(".forward", "").strip():
@@ -97,8 +100,13 @@ def set_up(host: str, with_forward: bool, say: Say) -> None:
         run("From now on, each message goes through it.", f"echo {shlex.quote(line)} >.forward")
 
 
+def _quoted(script: str) -> str:
+    """Return a script as a word of the shell, in the quotes that are easier to read."""
+    return f'"{script}"' if "'" in script and not set('"$`\\!') & set(script) else shlex.quote(script)
+
+
 def _check_recipient(host: str, there: There, public: PublicKey) -> None:
-    recipient = there.files.get(".cspool/recipient", "")
+    recipient = there.files.get(".cspool/recipient", "").strip()
     if not recipient:
         return
     key = recipient.split()[1:2]
@@ -134,19 +142,14 @@ def forward_line(there: There) -> str:
     return f'"|{where}cspool-seal | {where}cspool-append || exit 75"'
 
 
-def _trust(host: str, say: Say) -> None:
-    """Trust the key of the mail host, unless that is so already."""
-    import base64
-    import tempfile
-
-    octets = ssh(host, "cat .cspool/key.pub")
-    with tempfile.NamedTemporaryFile(prefix="mailhost.", suffix=".pub") as file:
-        file.write(octets)
+def _trust(host: str, public: str, say: Say) -> None:
+    """Trust the key of the mail host, which is the text of its key.pub, unless that is so already."""
+    with tempfile.NamedTemporaryFile("w", prefix="mailhost.", suffix=".pub") as file:
+        file.write(public)
         file.flush()
-        key = keys.read_public(file.name)
+        sign = base64.b64encode(keys.read_public(file.name).sign).decode()
         listed = pipeline.run(["cspool-trust", "--list"], stdout=subprocess.PIPE).stdout.decode(errors="replace")
-        short = base64.b64encode(key.sign).decode()
-        if any(line.split()[:2] in (["trusted", short], ["trust-pending", short]) for line in listed.splitlines()):
+        if any(line.split()[:2] in (["trusted", sign], ["trust-pending", sign]) for line in listed.splitlines()):
             return
         say("It may deliver to you.", f"ssh {host} cat .cspool/key.pub >mailhost.pub && cspool-trust mailhost.pub")
         if pipeline.run(["cspool-trust", file.name]).returncode:
