@@ -64,4 +64,19 @@ rm -f synced
 expect "macOS: appended" 0 '' '' pipe 'cspool-append spool <stream'
 ok "to the disk itself" grep -q synced synced
 expect "or at least as other systems do it" 0 '' '' pipe 'NOT_SUPPORTED=1 cspool-append spool <stream'
+
+# The shell parts under other shells: the script of the examples, the line of .forward, and what cspool-setup runs elsewhere.
+unset CSPOOL_HOME PYTHONPATH
+mkdir -p etc/alice tools
+cp key etc/alice && cp key.pub etc/alice/recipient && echo "$PWD/spool" >etc/alice/spool
+sed "s|/etc/cspool|$PWD/etc|; s|^PATH=.*|PATH=$PATH|" "$top/man/examples/deliver" >deliver
+PYTHONPATH=$top/lib python3 -c 'from cspool import mailhost; print(mailhost.LOOK)' >look
+# shellcheck disable=SC2086 # a shell may have an argument
+for shell in dash 'busybox sh' 'bash --posix'; do
+	command -v "${shell%% *}" >/dev/null || continue
+	expect "$shell: the script of the examples" 0 '' '' pipe "echo hello | EXTENSION= $shell deliver alice lists"
+	expect "$shell: a user who has no home" 67 '' '' pipe "echo hello | $shell deliver mallory"
+	expect "$shell: the line of .forward" 75 '' '*' env CSPOOL_HOME="$PWD/none" $shell -c 'cspool-seal </dev/null | cspool-append || exit 75'
+	expect "$shell: what cspool-setup asks of a mail host" 0 "cspool-setup:cwd $PWD*cspool-setup:tool */cspool-seal*" '' $shell look
+done
 done_testing
