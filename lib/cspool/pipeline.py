@@ -103,7 +103,8 @@ class Pipe:
             out, into = os.pipe()
             os.write(into, self._passphrase + b"\n")
             os.close(into)
-            environment["CSPOOL_PASSPHRASE_COMMAND"] = f"cat /dev/fd/{out}"
+            # A shell redirects one digit only, and FreeBSD has no more than three files in /dev/fd.
+            environment["CSPOOL_PASSPHRASE_COMMAND"] = f"cat <&{out}" if out < 10 else f"cat /dev/fd/{out}"
             passed = [out]
         words = [path(command[0]), *command[1:]]
         child = subprocess.Popen(words, env=environment, pass_fds=passed, stderr=self._logs[stage], **files)
