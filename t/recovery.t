@@ -70,6 +70,12 @@ expect "room on the spool host" 0 '' '' paste vps 'DISK FULL'
 expect "and in the log" 0 '*' '' paste laptop 'DISK FULL' 2
 expect "a clock that was wrong" 0 '*well  clock*' '' paste laptop 'CLOCK WRONG'
 
+# The message database is damaged.
+alice laptop 'rm -f .cspool/mail.db-*; echo rubbish >.cspool/mail.db'
+expect "a damaged message database" 78 '' '*not a message database*' alice laptop cspool-sync
+expect "is made again" 0 '' '' paste laptop 'MESSAGE DATABASE DAMAGED'
+is "$(subjects laptop Rescued)" "listed moved" "with all mail"
+
 # The key is lost on one machine.
 alice laptop 'rm .cspool/key'
 expect "no key" 66 '' '*key: no such file*' alice laptop cspool-sync
@@ -107,7 +113,7 @@ expect "on each machine" 0 '*' '*' paste desktop 'SPOOL RESTORED FROM AN OLD BAC
 is "$(subjects laptop); $(subjects desktop)" "one three two; one three two" "nothing is lost"
 
 # The laptop is stolen.
-expect "its ssh key is taken away" 0 '' '' paste vps 'LAPTOP STOLEN'
+expect "its ssh key is taken away" 0 '*alice@laptop*alice@desktop*' '' paste vps 'LAPTOP STOLEN'
 expect "a new key" 0 '*' '' paste desktop 'LAPTOP STOLEN' 2
 expect "the thief reaches nothing" 75 '' '*' alice laptop cspool-sync
 mail four
@@ -126,7 +132,7 @@ is "$(subjects laptop)" "four one three two" "has all mail"
 
 # The mail host is broken into: its key is changed.
 alice vps 'cp -R .cspool thief'
-expect "a new host key" 0 '*cspool-seal*' '' paste vps 'MAIL HOST BROKEN INTO'
+expect "the old home goes" 0 '' '' paste vps 'MAIL HOST BROKEN INTO'
 expect "trusted in place of the old one" 0 '*The test message is here*' '*' paste laptop 'MAIL HOST BROKEN INTO' 2
 alice vps "printf 'Subject: forged\n\nx\n' | CSPOOL_HOME=thief cspool-seal | cspool-append spool"
 expect "what the old key signs is set aside" 65 '' '*not trusted*' alice laptop cspool-sync
@@ -152,8 +158,10 @@ is "$(subjects desktop)" "five four one six three two" "with all that was there"
 
 # No copy of the key is left.
 alice laptop 'cspool-sync; rm .cspool/key'
-page cspool-recovery.7 'KEY LOST' 2 | sed 's/vps/new/g' >block
-expect "no key at all" 0 '*' '*' alice laptop "$(cat block)"
+expect "no key at all: the mail is taken out" 0 '*' '*' paste laptop 'KEY LOST' 2
+expect "not twice" 1 '' '' paste laptop 'KEY LOST' 2
+page cspool-recovery.7 'KEY LOST' 3 | sed 's/vps/new/g' >block
+expect "and set up anew" 0 '*The test message is here*' '*' alice laptop "$(cat block)"
 is "$(subjects laptop)" "five four one six three two" "a machine with the mail begins anew"
 mail seven new
 ok "and mail goes on" await comes laptop seven

@@ -18,6 +18,7 @@ from .errors import BadConfig, Failure
 WELL, NOTE, BAD = range(3)  # grades; a note is for the user to judge
 DAY = 86400
 CRON_PATH = "/usr/bin:/bin"
+_RUNS_SYNC = re.compile(r"^[^#]*?(\S*cspool[- ]sync)(?=\s|$)(?<!\.log)")  # in a line of a crontab
 PYNACL = (1, 4)  # the oldest that has all we use
 
 
@@ -74,6 +75,10 @@ def _key() -> Finding:
     file = home.path("key")
     try:
         is_locked = keys.is_locked(file)
+        if not os.path.exists(home.path("key.pub")):
+            return Finding(
+                BAD, "key", f"{home.path('key.pub')}: missing", "cspool-setup SPOOL writes it", "cspool-setup(1)"
+            )
         public = keys.read_public(home.path("key.pub"))
         if not is_locked and keys.read_secret(file, home.passphrase).public != public:
             raise BadConfig(f"{home.path('key.pub')}: the public half of another key")
@@ -181,21 +186,22 @@ def _schedule() -> Finding:
             return Finding(WELL, "schedule", f"cspool-sync runs by {command[0]}")
     lines = []
     if shutil.which("crontab"):
-        done = subprocess.run(["crontab", "-l"], capture_output=True, check=False, text=True)
-        lines = [line for line in done.stdout.splitlines() if "cspool-sync" in line and not line.startswith("#")]
+        done = subprocess.run(["crontab", "-l"], capture_output=True, check=False, text=True, errors="replace")
+        lines = [line for line in done.stdout.splitlines() if _RUNS_SYNC.search(line)]
         path = re.findall(r"^PATH\s*=\s*(\S+)", done.stdout, re.MULTILINE)
         for line in lines:
-            (program,) = re.findall(r"\S*cspool-sync", line)[:1]
+            program = _RUNS_SYNC.findall(line)[0].strip("\"'")
+            program = os.path.expanduser(os.path.expandvars(program))
             if not shutil.which(program, path=path[-1].strip("\"'") if path else CRON_PATH):
                 text = f"crontab: {program}: not in the PATH of cron"
                 return Finding(BAD, "schedule", text, f"write {pipeline.path('cspool-sync')}", "cspool-setup(1)")
     if lines:
         return Finding(WELL, "schedule", f"crontab: {lines[0]}")
     try:
-        with open(home.path("sync.lock"), "ab") as file:
+        with suppress(FileNotFoundError, PermissionError), open(home.path("sync.lock"), "rb") as file:
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return Finding(WELL, "schedule", "cspool-sync is running")
     line = f"*/5 * * * * {pipeline.path('cspool-sync')} --quiet"
