@@ -24,6 +24,8 @@ expect "help opens the page of a tool" 0 '/*/cspool-sync.1' '' cspool help sync
 expect "and of section 8" 0 '/*/cspool-imapd.8' '' cspool help cspool-imapd
 expect "and other pages" 0 '/*/cspool-phone.7' '' cspool help phone
 expect "and the first one" 0 '/*/cspool.7' '' cspool help
+expect "of itself too" 0 '/*/cspool.7' '' cspool help help
+expect "a pattern" 64 '' 'cspool: [*]: not the name of a page' cspool help '*'
 expect "a page of no tool" 64 '' 'cspool: syng: no such tool: did you mean sync?' cspool help syng
 rm bin/man
 ln -s "$(command -v python3)" "$(command -v env)" bin

@@ -114,7 +114,7 @@ def _append() -> Finding:
     return Finding(WELL, "append", home.spool_to_append(None))
 
 
-_ABOUT_SPOOL = ("DIAGNOSTICS there says what to do about it", "cspool(7)")
+_ABOUT_SPOOL = ("look this message up under DIAGNOSTICS", "cspool(7)")
 
 
 def _spool(offline: bool) -> Finding:
